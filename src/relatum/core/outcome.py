@@ -1,0 +1,89 @@
+"""What is known once the network has been asked: all that an objective may see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .draws import Draws, key_of
+from .path import NoiseLevel
+from .prediction import Parametrization, Prediction
+from .ranks import ONE, Ranks
+from .shapes import Keys, Latents, Masks, PerSample
+
+__all__ = ["MATCHED", "NEGATIVE", "NULL", "Ask", "Objective", "Outcome"]
+
+
+class Ask(NamedTuple):
+    """A reading that an objective needs: the same noisy input under another conditioning, or from another network."""
+
+    view: str
+    grad: bool = True
+    model: str = "student"  # or "reference": the frozen base
+
+    @property
+    def key(self) -> str:
+        """Its name in `Outcome.predictions`: "matched", or "reference:matched"."""
+        return self.view if self.model == "student" else f"{self.model}:{self.view}"
+
+
+MATCHED, NEGATIVE, NULL = Ask("matched"), Ask("negative"), Ask("null")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One training step as the objectives see it.
+
+    clean, noise: (b c *grid). anchors: latents to compare with, by name ("source", "target"), in the space of `clean`.
+    ids: one name a sample; samples of equal id are the same thing and never each other's negatives.
+    masks: (b 1 h w) in [0, 1] on the latent grid, by name ("changed").
+    """
+
+    clean: Latents
+    noise: Latents
+    level: NoiseLevel
+    predictions: Mapping[str, Prediction]
+    anchors: Mapping[str, Latents]
+    ids: Sequence[str]
+    draws: Draws
+    masks: Mapping[str, Masks] = field(default_factory=dict)
+    ranks: Ranks = ONE
+    attention: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    decode: Callable[[Latents], Tensor] | None = None
+    watched: dict[str, PerSample] = field(default_factory=dict)
+
+    @property
+    def matched(self) -> Prediction:
+        return self.predictions["matched"]
+
+    @property
+    def keys(self) -> Keys:
+        """(b,) integers that are equal where ids are, so that they can be gathered."""
+        return torch.tensor([key_of(name) for name in self.ids], device=self.clean.device)
+
+    def truth(self, kind: Parametrization) -> Latents:
+        """What a perfect network of this kind would output."""
+        return kind.target(self.clean, self.noise, self.level)
+
+    def error(self, view: str = "matched") -> PerSample:
+        """Mean squared error of one view's raw output against its target, one float32 number a sample (DDPM, eq. 14)."""
+        prediction = self.predictions[view]
+        return (prediction.raw.float() - self.truth(prediction.kind)).square().flatten(1).mean(1)
+
+    def watch(self, name: str, value: PerSample) -> None:
+        """Journal a diagnostic: not a loss, no gradient."""
+        self.watched[name] = value.detach()
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """Judges an outcome: (b,) float32, one number a sample, never reduced over the batch. `asks` says which views it reads."""
+
+    asks: ClassVar[tuple[Ask, ...]]
+
+    def __call__(self, outcome: Outcome) -> PerSample: ...

@@ -1,0 +1,19 @@
+"""The tensors of this library, by name. Every other file speaks these words.
+
+b samples, c channels, t frames, h x w grid, n tokens, d features. `grid` is (h, w) for images and (t, h, w) for videos.
+Latents are float32, about unit variance, after the codec's scaling. Pixels are float32 in [-1, 1].
+"""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["Features", "Keys", "Latents", "Masks", "PerSample", "Pixels", "Tokens", "VideoLatents"]
+
+PerSample = Float[Tensor, "b"]
+Keys = Int[Tensor, "b"]
+Latents = Float[Tensor, "b c *grid"]
+VideoLatents = Float[Tensor, "b c t h w"]
+Pixels = Float[Tensor, "b 3 h w"]
+Masks = Float[Tensor, "b 1 h w"]
+Tokens = Float[Tensor, "b n d"]
+Features = Float[Tensor, "b d"]

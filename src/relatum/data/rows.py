@@ -1,0 +1,67 @@
+"""A row: images, texts and facts under names, read lazily. Every reader gives these and every task takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+__all__ = ["ImageRef", "MaskRef", "Reader", "Row"]
+
+
+class ImageRef(Protocol):
+    """An image that is not read yet.
+
+    where: names it in messages ("data/metadata.jsonl:12 (source: a.png)"). digest(): hex hash of its *content*, so that a cache
+    notices an edited file. pixels(size): (3, size, size) float32 in [-1, 1], center-cropped and resized; DataError if unreadable.
+    """
+
+    where: str
+
+    def digest(self) -> str: ...
+
+    def pixels(self, size: int) -> Tensor: ...
+
+
+class MaskRef(Protocol):
+    """A mask that is not read yet. mask(size): (1, size, size) float32 in [0, 1], 1 where marked; ShapeError if it does not fit its image."""
+
+    where: str
+
+    def digest(self) -> str: ...
+
+    def mask(self, size: int) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example.
+
+    id: unique in its data set. group: rows of one group never straddle a split.
+    images: "source", "target" (edits) or "target" alone (text to image). masks: "changed": white where the edit may change pixels.
+    texts: "instruction", "source", "target" (captions). facts: anything else; the toy world's truth.
+    where: file and row, for messages.
+    """
+
+    id: str
+    group: str
+    images: Mapping[str, ImageRef]
+    texts: Mapping[str, str]
+    masks: Mapping[str, MaskRef] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+
+class Reader(Protocol):
+    """Gives the rows of a data set, in an order that is the same every time. Registered with `@reader(name)`; fields are settings.
+
+    skipped: rows left out where the recipe allows it (`on_bad_row = "skip"`), each with its reason.
+    """
+
+    skipped: list[str]
+
+    def rows(self) -> Sequence[Row]: ...
+
+
