@@ -1,0 +1,1 @@
+"""Rows in, episodes out: what a training step is about."""

@@ -1,0 +1,85 @@
+"""What a task is: it says which columns of a row it needs and turns a batch of encoded rows into an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+
+from ..core.draws import Draws
+from ..core.outcome import Ask
+from ..core.shapes import Latents, Masks, Pixels, Tokens
+from ..models.codec import Codec, Moments
+from ..models.denoiser import Conditioning
+
+__all__ = ["Batch", "Episode", "Needs", "Task"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Columns of a row, by kind. `optional_masks` are used where every row of the data set has them."""
+
+    images: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    optional_masks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded rows. moments: cached autoencoder moments by image name. tokens: cached text states by text name; null: (1 n d).
+
+    masks: on the latent grid. pixels, texts: only for tasks that train the encoders themselves. where: file and row of each sample.
+    """
+
+    ids: Sequence[str]
+    groups: Sequence[str]
+    where: Sequence[str]
+    moments: Mapping[str, Moments] = field(default_factory=dict)
+    tokens: Mapping[str, Tokens] = field(default_factory=dict)
+    null: Tokens | None = None
+    masks: Mapping[str, Masks] = field(default_factory=dict)
+    pixels: Mapping[str, Pixels] = field(default_factory=dict)
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its tensors on `device`."""
+        return Batch(
+            self.ids,
+            self.groups,
+            self.where,
+            {k: Moments(m.mean.to(device), m.logvar.to(device)) for k, m in self.moments.items()},
+            {k: v.to(device) for k, v in self.tokens.items()},
+            None if self.null is None else self.null.to(device),
+            {k: v.to(device) for k, v in self.masks.items()},
+            {k: v.to(device) for k, v in self.pixels.items()},
+            self.texts,
+        )
+
+
+@dataclass(frozen=True)
+class Episode:
+    """target: what is noised and predicted. anchors: what objectives compare with, in the target's space.
+
+    conditionings: by view name; always "matched", and "null" (no text) beside it. ids: equal for samples that are the same thing.
+    """
+
+    target: Latents
+    anchors: Mapping[str, Latents]
+    conditionings: Mapping[str, Conditioning]
+    ids: Sequence[str]
+    masks: Mapping[str, Masks] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Registered with `@task(name)`; a dataclass whose fields are the recipe's [task] settings."""
+
+    needs: ClassVar[Needs]
+    image_channels: ClassVar[int]  # how many codec latents are concatenated to the noisy one: 0 image, 1 edit
+
+    def episode(self, batch: Batch, codec: Codec, asks: Sequence[Ask], draws: Draws) -> Episode: ...
