@@ -55,6 +55,7 @@ class Outcome:
     attention: Mapping[str, Tensor] = field(default_factory=dict)
     features: Mapping[str, Tensor] = field(default_factory=dict)
     decode: Callable[[Latents], Tensor] | None = None
+    training: bool = True
     watched: dict[str, PerSample] = field(default_factory=dict)
 
     @property

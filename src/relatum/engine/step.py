@@ -1,0 +1,114 @@
+"""One training step, from encoded rows to losses. Knows no optimizer, device or logging."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import nn
+
+from ..core.draws import Draws
+from ..core.errors import RecipeError
+from ..core.outcome import Outcome
+from ..core.path import Path
+from ..core.prediction import Parametrization
+from ..core.ranks import ONE, Ranks
+from ..core.shapes import PerSample
+from ..models.codec import Codec
+from ..models.denoiser import Denoiser
+from ..objectives.blend import Blend
+from ..tasks.base import Batch, Task
+
+__all__ = ["DiffusionParts", "Moment", "Parts", "Step", "StepFunction", "diffusion_step", "replace_network"]
+
+
+class Parts(Protocol):
+    """What a run trains. `network` holds every trainable parameter: it is what accelerate wraps, and what EMA and checkpoints save."""
+
+    network: nn.Module
+
+
+@dataclass(frozen=True)
+class Step:
+    """losses: every term by name, unweighted, (b,). total: (b,), what is minimized. watched: diagnostics, (b,).
+
+    time: (b,) the noise levels as the network is told them; None for steps that have none.
+    """
+
+    losses: Mapping[str, PerSample]
+    total: PerSample
+    watched: Mapping[str, PerSample] = field(default_factory=dict)
+    time: PerSample | None = None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run stands. updates: made so far. measure: take the diagnostics that cost something. training: False on held-out rows."""
+
+    updates: int = 0
+    measure: bool = False
+    training: bool = True
+
+
+class StepFunction(Protocol):
+    """The escape hatch: a recipe may name its own, `step = "module:function"`."""
+
+    def __call__(self, parts: Any, batch: Batch, draws: Draws, ranks: Ranks, moment: Moment) -> Step: ...
+
+
+@dataclass
+class DiffusionParts:
+    """Everything a diffusion training step needs. `network` is the denoiser, wrapped by accelerate once training starts."""
+
+    network: Denoiser | nn.Module
+    kind: Parametrization
+    path: Path
+    task: Task
+    blend: Blend
+    codec: Codec
+
+    def __post_init__(self) -> None:
+        if self.kind is Parametrization.EPS and getattr(self.path, "zero_terminal_snr", False):
+            raise RecipeError(
+                "model: the schedule has zero terminal SNR, where an eps prediction cannot be read; "
+                "use a v_prediction checkpoint or rescale_betas_zero_snr = false"
+            )
+
+
+def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ranks = ONE, moment: Moment = Moment()) -> Step:  # noqa: B008
+    """rows -> episode -> noise level -> one forward for all views -> outcome -> judgement.
+
+    All randomness comes from `draws`: "level", "noise", "dropout", "posterior NAME".
+    """
+    asks = parts.blend.asks
+    episode = parts.task.episode(batch, parts.codec, asks, draws)
+    target = episode.target
+    level = parts.path.draw(draws).to(target.device)
+    noise = draws.normal("noise", target.shape[1:]).to(target.device)
+    noisy = level.blend(target, noise)
+    predictions = parts.network(noisy, level, episode.conditionings, asks)
+    outcome = Outcome(
+        clean=target,
+        noise=noise,
+        level=level,
+        predictions=predictions,
+        anchors=episode.anchors,
+        ids=episode.ids,
+        draws=draws,
+        masks=episode.masks,
+        ranks=ranks,
+        decode=parts.codec.decode,
+        training=moment.training,
+    )
+    judged = parts.blend(outcome, moment.updates, moment.measure)
+    watched = {**outcome.watched, **{f"{name}/balance": value for name, value in judged.balance.items()}}
+    if moment.measure or not moment.training:
+        watched["x0_rms"] = outcome.matched.x0.detach().square().flatten(1).mean(1).sqrt()
+    return Step(judged.losses, judged.total, watched, level.time)
+
+
+def replace_network(parts: Any, network: nn.Module) -> Any:
+    """The same parts around another (wrapped) network."""
+    return dataclasses.replace(parts, network=network)

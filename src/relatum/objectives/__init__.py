@@ -1,0 +1,7 @@
+"""Losses that see the whole outcome. Every file of this folder is imported, so that adding an objective is adding a file."""
+
+import importlib
+import pkgutil
+
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")

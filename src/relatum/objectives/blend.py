@@ -1,0 +1,172 @@
+"""The objective of a run: named terms, each with its weight, warm-up, noise-level weighting and cap, added up."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..core.errors import RecipeError
+from ..core.load import load
+from ..core.outcome import Ask, Objective, Outcome
+from ..core.path import NoiseLevel
+from ..core.prediction import Parametrization
+from ..core.registry import objective
+from ..core.shapes import PerSample
+
+__all__ = ["Blend", "Judgement", "Weighted", "min_snr", "read_blend"]
+
+
+def min_snr(kind: Parametrization, level: NoiseLevel, gamma: float) -> PerSample:
+    """Min-SNR weights of a raw-output error (Hang et al. 2023): min(SNR, gamma) in x0 space, read back into the model's own.
+
+    eps: min(S, g) / S; v: min(S, g) / (S + 1); x0: min(S, g). RecipeError for eps at zero terminal SNR, where it is undefined.
+    """
+    a, b = kind.mix(level)
+    if kind is Parametrization.EPS and bool((level.alpha <= 0).any()):
+        raise RecipeError("snr_gamma: an eps prediction has no x0 at zero terminal SNR; use v_prediction or another schedule")
+    to_x0 = level.sigma / (a * level.sigma - b * level.alpha)
+    capped = level.snr.clamp_max(gamma)
+    at_zero = level.sigma <= 0  # the ratio is 0/0 there for x0; the limit is 1
+    return capped * torch.where(at_zero & (kind is Parametrization.X0), torch.ones_like(to_x0), to_x0).square()
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """One term of a blend.
+
+    weight: its factor. warmup_steps: the factor rises linearly from 0. snr_gamma: min-SNR weighting of a raw-output error.
+    level_weight: "snr" multiplies by min(SNR, 1), "abar" by 1 where alpha^2 > .1 and else 0; for terms in x0 space.
+    cap: the term's gradient at the prediction is held at this share of that of the uncapped terms, sample by sample.
+    """
+
+    objective: Objective
+    weight: float = 1.0
+    warmup_steps: int = 0
+    snr_gamma: float | None = None
+    level_weight: Literal["none", "snr", "abar"] = "none"
+    cap: float | None = None
+
+    def factor(self, outcome: Outcome, step: int) -> PerSample:
+        """What each sample's loss is multiplied by, before the cap."""
+        level = outcome.level
+        factor = torch.full_like(level.alpha, self.weight)
+        if self.warmup_steps:
+            factor = factor * min(1.0, step / self.warmup_steps)
+        if self.snr_gamma is not None:
+            factor = factor * min_snr(outcome.matched.kind, level, self.snr_gamma)
+        if self.level_weight == "snr":
+            factor = factor * level.snr.clamp_max(1)
+        elif self.level_weight == "abar":
+            factor = factor * (level.alpha.square() > 0.1)
+        return factor
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """losses: every term by name, unweighted, (b,). total: the weighted, capped sum, (b,). balance: capped or measured terms'
+    gradient at the prediction over that of the base terms, (b,), after weights and before caps."""
+
+    losses: Mapping[str, PerSample]
+    total: PerSample
+    balance: Mapping[str, PerSample] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """The terms by name. A capped term is measured against the sum of the uncapped ones, of which there must be one."""
+
+    terms: Mapping[str, Weighted]
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise RecipeError("objectives: a run needs at least one term, for example [objectives.denoise] kind = \"denoise\"")
+        if all(term.cap is not None for term in self.terms.values()):
+            raise RecipeError("objectives: every term is capped, so there is no base term to cap against; add one of kind \"denoise\"")
+
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        """Each view of each model once; with gradient if any objective wants its gradient."""
+        wanted: dict[tuple[str, str], bool] = {}
+        for term in self.terms.values():
+            for ask in term.objective.asks:
+                wanted[ask.view, ask.model] = wanted.get((ask.view, ask.model), False) or ask.grad
+        return tuple(Ask(view, grad, model) for (view, model), grad in wanted.items())
+
+    def __call__(self, outcome: Outcome, step: int = 0, measure_balance: bool = False) -> Judgement:
+        """step: updates made so far, for warm-ups. measure_balance: measure every term's gradient, not only the capped ones'."""
+        losses = {name: term.objective(_named(outcome, name)) for name, term in self.terms.items()}
+        parts = {name: losses[name] * term.factor(outcome, step) for name, term in self.terms.items()}
+        capped = [name for name, term in self.terms.items() if term.cap is not None]
+        base = torch.stack([parts[name] for name in parts if name not in capped]).sum(0)
+        watched = list(parts) if measure_balance and len(parts) > 1 else capped
+        if not watched or not base.requires_grad:
+            return Judgement(losses, torch.stack(list(parts.values())).sum(0))
+        own = _pull(base, outcome)
+        balance = {name: _ratio(_pull(parts[name], outcome), own) for name in watched}
+        for name in capped:
+            parts[name] = parts[name] * _held(balance[name], float(self.terms[name].cap or 0))
+        return Judgement(losses, torch.stack(list(parts.values())).sum(0), balance)
+
+    def state(self) -> dict[str, Tensor]:
+        """What objectives remember from step to step, for checkpoints: {"term.name": tensor}."""
+        remember = {n: t.objective.state() for n, t in self.terms.items() if hasattr(t.objective, "state")}  # type: ignore[attr-defined]
+        return {f"{name}.{key}": value for name, state in remember.items() for key, value in state.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        for name, term in self.terms.items():
+            if hasattr(term.objective, "load_state"):
+                mine = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+                term.objective.load_state(mine)  # type: ignore[attr-defined]
+
+
+def _named(outcome: Outcome, name: str) -> Outcome:
+    """The same outcome; what the term watches is journaled under its own name."""
+    return dataclasses.replace(outcome, watched=_Prefixed(outcome.watched, name))
+
+
+class _Prefixed(dict[str, Tensor]):
+    def __init__(self, into: dict[str, Tensor], prefix: str) -> None:
+        super().__init__()
+        self._into, self._prefix = into, prefix
+
+    def __setitem__(self, key: str, value: Tensor) -> None:
+        self._into[f"{self._prefix}/{key}"] = value
+
+
+def _pull(loss: PerSample, outcome: Outcome) -> PerSample:
+    """Norm of a loss's gradient at the predictions, a sample; the network's backward pass is not run."""
+    raws = [p.raw for p in outcome.predictions.values() if p.raw.requires_grad]
+    if not loss.requires_grad:
+        return torch.zeros_like(loss)
+    grads = torch.autograd.grad(loss.sum(), raws, retain_graph=True, allow_unused=True)
+    squares = [g.float().square().flatten(1).sum(1) for g in grads if g is not None]
+    return torch.stack(squares).sum(0).sqrt() if squares else torch.zeros_like(loss)
+
+
+def _ratio(part: PerSample, base: PerSample) -> PerSample:
+    return part / base.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def _held(balance: PerSample, cap: float) -> PerSample:
+    return (cap / balance.clamp_min(torch.finfo(torch.float32).tiny)).clamp_max(1)
+
+
+def read_blend(tables: Mapping[str, Mapping[str, Any]]) -> Blend:
+    """A blend from the recipe's [objectives.NAME] tables: `kind`, the objective's settings, and the settings of Weighted."""
+    of_term = {f.name for f in dataclasses.fields(Weighted)} - {"objective"}
+    terms: dict[str, Weighted] = {}
+    for name, table in tables.items():
+        where = f"objectives.{name}"
+        if not isinstance(table, Mapping):
+            raise RecipeError(f"{where}: expected a table, found {table!r}")
+        clash = objective.find(table.get("kind"), f"{where}.kind")
+        both = of_term & {f.name for f in dataclasses.fields(clash) if f.init}
+        judge: Objective = objective.build({k: v for k, v in table.items() if k not in of_term - both}, where)
+        said = {**getattr(judge, "advice", {}), **{k: v for k, v in table.items() if k in of_term}}
+        terms[name] = load(Weighted, {"objective": judge, **said}, where)
+    return Blend(terms)
