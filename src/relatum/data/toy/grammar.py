@@ -1,0 +1,132 @@
+"""Sentences about scenes: names of things, captions that are true, and captions that are false by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .scene import COLORS, PLACES, Ground, Object, Scene, Stream
+
+__all__ = ["AT", "RELATIONS", "a", "caption", "ground_words", "holds", "name", "negatives", "place_of", "reference", "relation"]
+
+RELATIONS = ("left of", "right of", "above", "below")
+AT = {place: f"{'in' if ' ' in place or place == 'center' else 'at'} the {place}" for place in PLACES} | {
+    "left": "on the left",
+    "right": "on the right",
+}
+_ADJECTIVES = {"plain": "", "stripes": " striped", "checks": " checkered", "dots": " dotted", "gradient": " shaded"}
+_OPENINGS = ("", "", "", "a picture of ", "there is ", "an image with ")
+
+
+def a(noun: str) -> str:
+    """The noun with its indefinite article."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def name(thing: Object, sized: bool = False) -> str:
+    """ "red circle" or "small red circle"."""
+    return f"{thing.size} {thing.color} {thing.shape}" if sized else f"{thing.color} {thing.shape}"
+
+
+def reference(thing: Object, scene: Scene, stream: Stream) -> str:
+    """What only this object of the scene is called: "the red circle", or "the circle" where there is one."""
+    alone = sum(o.shape == thing.shape for o in scene.objects) == 1
+    return f"the {thing.shape}" if alone and stream.chance(0.5) else f"the {name(thing)}"
+
+
+def holds(first: Object, word: str, second: Object) -> bool:
+    """Whether "first {word} second" is clearly true: by at least a tenth of the image's side."""
+    dx, dy = second.x - first.x, second.y - first.y
+    return {"left of": dx, "right of": -dx, "above": dy, "below": -dy}[word] >= 0.1
+
+
+def relation(first: Object, second: Object) -> str:
+    """The relation along the axis on which the two objects are further apart. It always holds where objects do not overlap."""
+    dx, dy = second.x - first.x, second.y - first.y
+    if abs(dx) >= abs(dy):
+        return "left of" if dx > 0 else "right of"
+    return "above" if dy > 0 else "below"
+
+
+def place_of(thing: Object) -> str:
+    """The nearest of the nine named places."""
+    return min(PLACES, key=lambda p: (thing.x - PLACES[p][0]) ** 2 + (thing.y - PLACES[p][1]) ** 2)
+
+
+def ground_words(ground: Ground) -> str:
+    """The ground in a caption: "a dark gray ground", "a beige dotted ground"."""
+    return a(f"{ground.color}{_ADJECTIVES[ground.texture]} ground")
+
+
+def caption(scene: Scene, key: int, related: bool = False) -> str:
+    """A true sentence that names every object and the ground. `key` decides its wording, the same for all scenes.
+
+    With `related` and two or more objects it says how the first two stand to each other.
+
+    >>> scene = Scene((Object("ring", "red", "small", 0.3, 0.5), Object("star", "pink", "small", 0.7, 0.5)), Ground("white"))
+    >>> caption(scene, 3, related=True)
+    'a red ring left of a pink star on a white ground'
+    """
+    stream = Stream(key)
+    opening = stream.choice(_OPENINGS)
+    sized, reverse, placed = stream.chance(0.5), stream.chance(0.5), stream.chance(0.5)
+    related = stream.chance(0.7) or related
+    objects = scene.objects[::-1] if reverse else scene.objects
+    return f"{opening}{_things(objects, sized, placed, related)} on {ground_words(scene.ground)}"
+
+
+def _things(objects: Sequence[Object], sized: bool, placed: bool, related: bool) -> str:
+    names = [a(name(o, sized)) for o in objects]
+    if not names:
+        return "nothing"
+    if len(names) == 1:
+        return f"{names[0]} {AT[place_of(objects[0])]}" if placed else names[0]
+    if not related:
+        return f"{', '.join(names[:-1])} and {names[-1]}"
+    pair = f"{names[0]} {relation(objects[0], objects[1])} {names[1]}"
+    return " and ".join([pair, *names[2:]])
+
+
+def negatives(scene: Scene, key: int) -> dict[str, str]:
+    """Captions in the wording of `caption(scene, key, related=True)` that are false of the scene, by what is wrong with them.
+
+    "color": one object has a color that no object of its shape has. "attributes": two objects have exchanged their colors.
+    "relation": two objects have exchanged their places. The last two need two objects, "attributes" of different shape and color.
+    """
+    stream = Stream(key ^ 0x5EED)
+    false: dict[str, Scene] = {}
+    if scene.objects:
+        at = int(stream.uniform() * len(scene.objects))
+        thing = scene.objects[at]
+        taken = {o.color for o in scene.objects if o.shape == thing.shape}
+        wrong = replace(thing, color=stream.choice([c for c in COLORS if c not in taken]))
+        false["color"] = replace(scene, objects=(*scene.objects[:at], wrong, *scene.objects[at + 1 :]))
+    for first, second in _pairs(scene):
+        if first.shape != second.shape and first.color != second.color:
+            false["attributes"] = _with(
+                scene, replace(first, color=second.color), replace(second, color=first.color), first, second
+            )
+            break
+    if len(scene.objects) > 1:
+        first, second = _spoken(scene, key)
+        swapped = replace(first, x=second.x, y=second.y), replace(second, x=first.x, y=first.y)
+        false["relation"] = _with(scene, *swapped, first, second)
+    return {wrong: caption(other, key, related=True) for wrong, other in false.items()}
+
+
+def _pairs(scene: Scene) -> list[tuple[Object, Object]]:
+    return [(o, p) for i, o in enumerate(scene.objects) for p in scene.objects[i + 1 :]]
+
+
+def _spoken(scene: Scene, key: int) -> tuple[Object, Object]:
+    """The two objects whose relation `caption(scene, key, related=True)` states."""
+    stream = Stream(key)
+    stream.choice(_OPENINGS)
+    stream.chance(0.5)
+    objects = scene.objects[::-1] if stream.chance(0.5) else scene.objects
+    return objects[0], objects[1]
+
+
+def _with(scene: Scene, new_first: Object, new_second: Object, first: Object, second: Object) -> Scene:
+    exchange = {first: new_first, second: new_second}
+    return replace(scene, objects=tuple(exchange.get(o, o) for o in scene.objects))

@@ -1,0 +1,219 @@
+"""The toy world as data sets: rows made when they are asked for. Row i depends on (seed, split, i) and the settings alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args, overload
+
+from torch import Tensor
+
+from ...core.draws import key_of
+from ...core.registry import reader
+from ..rows import Row
+from .edits import KINDS, Edit, Kind, draw_edit, objects_needed
+from .grammar import caption
+from .render import changed, render
+from .scene import HELD_OUT, Object, Scene, Stream, draw_scene, grounds_of, pairs_of
+
+__all__ = ["SPLITS", "LazyRows", "SceneImage", "SceneMask", "ToyEdits", "ToyScenes", "scene_of_row"]
+
+Split = Literal["train", "test", "held_out_attributes"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True)
+class SceneImage:
+    """A scene's rendering, as an ImageRef."""
+
+    scene: Scene
+    where: str
+
+    def digest(self) -> str:
+        return self.scene.digest()
+
+    def pixels(self, size: int) -> Tensor:
+        """(3, size, size) float32 in [-1, 1]."""
+        return render(self.scene, size)
+
+
+@dataclass(frozen=True)
+class SceneMask:
+    """Where two scenes may differ, as a MaskRef."""
+
+    source: Scene
+    target: Scene
+    where: str
+
+    def digest(self) -> str:
+        return f"{self.source.digest()}{self.target.digest()}"
+
+    def mask(self, size: int) -> Tensor:
+        """(1, size, size) float32, 0 or 1."""
+        return changed(self.source, self.target, size)
+
+
+@dataclass(frozen=True)
+class LazyRows(Sequence[Row]):
+    """`length` rows that `make` gives by index, each time anew."""
+
+    length: int
+    make: Callable[[int], Row]
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        if isinstance(index, slice):
+            return [self.make(i) for i in range(*index.indices(self.length))]
+        if not -self.length <= index < self.length:
+            raise IndexError(f"row {index} of {self.length}")
+        return self.make(index % self.length)
+
+
+@reader("toy")
+@dataclass
+class ToyEdits:
+    """Edits: images "source" and "target", texts "instruction", "source" and "target", the exact mask "changed".
+
+    split: "train" and "test" never show the pairs of shape and color in HELD_OUT; in "held_out_attributes" an object that the edit is
+    about has one of them (for kind "ground": some object of the scene). kinds: drawn with equal chance. max_objects: 1 to 3 in source
+    and target alike. grounds: "plain", "textured" or "both".
+
+    >>> row = ToyEdits(split="test", count=10).rows()[3]
+    >>> row.id, sorted(row.images), row.masks["changed"].mask(32).shape
+    ('toy-test-0-3', ['source', 'target'], torch.Size([1, 32, 32]))
+    """
+
+    split: Split = "train"
+    count: int = 10_000
+    seed: int = 0
+    kinds: tuple[Kind, ...] = KINDS
+    max_objects: int = 3
+    grounds: Literal["plain", "textured", "both"] = "both"
+    skipped: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        _check(self.split, self.count, self.max_objects)
+        unknown = sorted(set(self.kinds) - set(KINDS))
+        if not self.kinds or unknown:
+            raise ValueError(f"kinds: found {unknown or 'none'}, expected some of {', '.join(KINDS)}")
+        for kind in self.kinds:
+            low, high = objects_needed(kind, self.max_objects)
+            if low > high:
+                raise ValueError(
+                    f"max_objects: found {self.max_objects}, but kind {kind!r} needs 2; raise it or leave the kind out"
+                )
+
+    def rows(self) -> Sequence[Row]:
+        return LazyRows(self.count, self._row)
+
+    def _row(self, index: int) -> Row:
+        key = key_of("toy", self.seed, self.split, index)
+        edit = self._edit(Stream(key))
+        name = f"toy-{self.split}-{self.seed}-{index}"
+        images = {role: SceneImage(scene, f"{name} ({role})") for role, scene in (("source", edit.source), ("target", edit.target))}
+        wording = key_of(key, "caption")
+        return Row(
+            id=name,
+            group=name,
+            images=images,
+            texts={
+                "instruction": edit.instruction,
+                "source": caption(edit.source, wording),
+                "target": caption(edit.target, wording),
+            },
+            masks={"changed": SceneMask(edit.source, edit.target, f"{name} (changed)")},
+            facts=_facts(edit),
+            where=name,
+        )
+
+    def _edit(self, stream: Stream) -> Edit:
+        kind = stream.choice(self.kinds)
+        grounds, pairs = grounds_of(self.grounds), pairs_of(held_out=self.split == "held_out_attributes")
+        low, high = objects_needed(kind, self.max_objects)
+        while True:
+            source = draw_scene(stream, low + int(stream.uniform() * (high - low + 1)), grounds, pairs)
+            edit = draw_edit(stream, source, kind, grounds, pairs)
+            if edit is not None and (self.split != "held_out_attributes" or _shows_held_out(edit)):
+                return edit
+
+
+@reader("toy_scenes")
+@dataclass
+class ToyScenes:
+    """Single scenes with captions: image "target", text "target". In "held_out_attributes" some object has a pair of HELD_OUT.
+
+    >>> ToyScenes(count=2).rows()[0].id
+    'toy_scenes-train-0-0'
+    """
+
+    split: Split = "train"
+    count: int = 10_000
+    seed: int = 0
+    max_objects: int = 3
+    grounds: Literal["plain", "textured", "both"] = "both"
+    skipped: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        _check(self.split, self.count, self.max_objects)
+
+    def rows(self) -> Sequence[Row]:
+        return LazyRows(self.count, self._row)
+
+    def _row(self, index: int) -> Row:
+        key = key_of("toy_scenes", self.seed, self.split, index)
+        scene = self._scene(Stream(key))
+        name = f"toy_scenes-{self.split}-{self.seed}-{index}"
+        return Row(
+            id=name,
+            group=name,
+            images={"target": SceneImage(scene, f"{name} (target)")},
+            texts={"target": caption(scene, key_of(key, "caption"))},
+            facts={"scene_target": scene.facts()},
+            where=name,
+        )
+
+    def _scene(self, stream: Stream) -> Scene:
+        held_out = self.split == "held_out_attributes"
+        grounds, pairs = grounds_of(self.grounds), pairs_of(held_out)
+        while True:
+            scene = draw_scene(stream, 1 + int(stream.uniform() * self.max_objects), grounds, pairs)
+            if not held_out or _any_held_out(scene.objects):
+                return scene
+
+
+def scene_of_row(row: Row, role: str = "target") -> Scene:
+    """The true scene behind a toy row's image."""
+    return Scene.of(row.facts[f"scene_{role}"])
+
+
+def _facts(edit: Edit) -> dict[str, Any]:
+    return {
+        "kind": edit.kind,
+        "scene_source": edit.source.facts(),
+        "scene_target": edit.target.facts(),
+        "before": [asdict(o) for o in edit.before],
+        "after": [asdict(o) for o in edit.after],
+    }
+
+
+def _shows_held_out(edit: Edit) -> bool:
+    return _any_held_out(edit.source.objects if edit.kind == "ground" else (*edit.before, *edit.after))
+
+
+def _any_held_out(objects: Sequence[Object]) -> bool:
+    return any(o.pair in HELD_OUT for o in objects)
+
+
+def _check(split: str, count: int, max_objects: int) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"split: found {split!r}, expected one of {', '.join(SPLITS)}")
+    if count < 1:
+        raise ValueError(f"count: found {count}, expected at least 1")
+    if not 1 <= max_objects <= 3:
+        raise ValueError(f"max_objects: found {max_objects}, expected 1, 2 or 3")
