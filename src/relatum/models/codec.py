@@ -63,7 +63,9 @@ class Codec:
         """Moments of images in [-1, 1]; ShapeError unless both edges are multiples of `factor`."""
         height, width = pixels.shape[-2:]
         if height % self.factor or width % self.factor:
-            raise ShapeError(f"images of {height} x {width} pixels: the autoencoder needs edges that are multiples of {self.factor}")
+            raise ShapeError(
+                f"images of {height} x {width} pixels: the autoencoder needs edges that are multiples of {self.factor}"
+            )
         first = next(self.vae.parameters())
         parts = []
         for part in pixels.split(self.batch):

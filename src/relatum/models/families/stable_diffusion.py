@@ -1,0 +1,175 @@
+"""The Stable Diffusion 1.x and 2.x family (Rombach et al. 2022) and its editing form, InstructPix2Pix (Brooks et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ...core.errors import DataError, RecipeError
+from ...core.path import DiscretePath
+from ...core.prediction import Parametrization
+from ..codec import Codec
+from ..denoiser import Denoiser
+from ..folder import PipelineFolder, find_pipeline, quiet
+from ..schedulers import build_scheduler, training_scheduler
+from ..text import TextEncoder
+from ..widen import widen
+
+__all__ = ["StableDiffusion", "open_stable_diffusion"]
+
+PIPELINES = ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline", "StableDiffusionImg2ImgPipeline")
+
+
+@dataclass(frozen=True)
+class StableDiffusion:
+    """An opened model. scheduler: the sampling scheduler that is saved with it. origin: the folder that it came from.
+
+    widened: its input layer was widened on opening, so it has not been trained for edits yet.
+    """
+
+    unet: nn.Module
+    codec: Codec
+    text: TextEncoder
+    scheduler: Any
+    kind: Parametrization
+    path: DiscretePath
+    task: Literal["image", "edit"]
+    origin: PipelineFolder
+    widened: bool = False
+
+    def denoiser(self, without_adapters: Callable[[], AbstractContextManager[None]] | None = None) -> Denoiser:
+        """The network with its meaning, as the engine asks it. `without_adapters` comes from `make_trainable`."""
+        return Denoiser(self.unet, self.kind, without_adapters)
+
+    def sampler(self, name: str, options: Mapping[str, Any] | None = None) -> Any:
+        """A fresh sampling scheduler by class name on this model's schedule."""
+        return build_scheduler(name, self.scheduler.config, options)
+
+    def latent_shape(self, size: int | tuple[int, int]) -> tuple[int, int, int]:
+        """(c, h, w) of the latents of an image of `size` pixels, or of (height, width)."""
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.codec.channels, height // self.codec.factor, width // self.codec.factor
+
+    def to(self, device: torch.device | str) -> StableDiffusion:
+        """Moves all networks; returns itself."""
+        self.unet.to(device)
+        self.codec.to(device)
+        self.text.to(device)
+        return self
+
+    def save_pipeline(self, folder: Path, dtype: torch.dtype | None = None, shared: str | None = None) -> None:
+        """Writes a whole pipeline that stock diffusers loads; see `relatum.models.saving`."""
+        from ..saving import save_pipeline
+
+        save_pipeline(self, folder, dtype, shared)
+
+
+def open_stable_diffusion(
+    path_or_id: str,
+    task: Literal["image", "edit"],
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    offline: bool = False,
+    prediction_type: str | None = None,
+    rescale_betas_zero_snr: bool | None = None,
+) -> StableDiffusion:
+    """Opens a checkpoint by folder, bundled name or hub id, in float32, from safetensors only.
+
+    task: "edit" widens a text-to-image network; an edit network is taken as it is. prediction_type ("epsilon", "v_prediction",
+    "sample") and rescale_betas_zero_snr override the checkpoint's schedule. RecipeError: another architecture, a network that does
+    not fit the task or its own parts. DataError: a missing or unreadable part.
+    """
+    origin = find_pipeline(path_or_id, revision, variant, offline)
+    _check(origin, task)
+    changes = {"prediction_type": prediction_type, "rescale_betas_zero_snr": rescale_betas_zero_snr}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    with quiet():
+        unet, vae, encoder, tokenizer, scheduler = _load(origin, variant)
+    channels = int(vae.config.latent_channels)
+    if widened := task == "edit" and unet.config.in_channels == channels:
+        widen(unet, channels, channels)
+    training = training_scheduler(scheduler.config, changes)
+    return StableDiffusion(
+        unet,
+        Codec(vae),
+        TextEncoder(tokenizer, encoder),
+        _sampling_scheduler(scheduler, changes),
+        Parametrization.of_scheduler(training.config.prediction_type),
+        DiscretePath.from_scheduler(training),
+        task,
+        origin,
+        widened,
+    )
+
+
+def _check(origin: PipelineFolder, task: str) -> None:
+    """Refuses what is not of the family, from the configurations alone."""
+    if origin.pipeline not in PIPELINES:
+        raise RecipeError(
+            f"{origin.path} is a {origin.pipeline}; expected Stable Diffusion 1.x or 2.x ({', '.join(PIPELINES[:2])})"
+        )
+    for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        origin.component(name)
+    unet, vae, text = origin.config("unet"), origin.config("vae"), origin.config("text_encoder")
+    if unet.get("_class_name") != "UNet2DConditionModel" or unet.get("addition_embed_type"):
+        extra = unet.get("addition_embed_type")
+        kind = f"{unet.get('_class_name')}{f' with {extra} embeddings, as SDXL has' if extra else ''}"
+        raise RecipeError(f"{origin.path}/unet is a {kind}; expected the UNet2DConditionModel of Stable Diffusion 1.x or 2.x")
+    if vae.get("_class_name") != "AutoencoderKL":
+        raise RecipeError(f"{origin.path}/vae is a {vae.get('_class_name')}; expected AutoencoderKL")
+    c, found = int(vae.get("latent_channels", 4)), unet.get("in_channels", 4)
+    if unet.get("out_channels", 4) != c:
+        raise RecipeError(f"{origin.path}: the unet makes {unet.get('out_channels', 4)} channels, the vae has {c}")
+    expected = (c,) if task == "image" else (c, 2 * c)
+    if found not in expected:
+        hint = {2 * c: "an edit model", 2 * c + 1: "an inpainting model"}.get(found, "a model for another task")
+        words = " or ".join(map(str, expected))
+        raise RecipeError(f"{origin.path}: the unet has {found} input channels ({hint}); task {task!r} needs {words}")
+    if (width := text.get("hidden_size", 512)) != (reads := unet.get("cross_attention_dim")):
+        raise RecipeError(f"{origin.path}: the unet reads text states of width {reads}, the text encoder gives {width}")
+
+
+def _load(origin: PipelineFolder, variant: str | None) -> tuple[Any, Any, Any, Any, Any]:
+    import diffusers
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    def part(cls: Any, name: str, **settings: Any) -> Any:
+        folder = origin.component(name)
+        try:
+            return cls.from_pretrained(str(folder), local_files_only=True, **settings)
+        except (OSError, ValueError, RuntimeError) as error:
+            only = (
+                "; its weights are pickled, which is not read"
+                if [*folder.glob("*.bin")] and not [*folder.glob("*.safetensors")]
+                else ""
+            )
+            raise DataError(f"{folder} cannot be loaded as {cls.__name__}{only}: {error}") from error
+
+    weights = {"use_safetensors": True, "variant": variant}
+    kind = str(origin.config("scheduler", "scheduler_config.json").get("_class_name"))
+    if not hasattr(diffusers, kind):
+        raise RecipeError(f"{origin.path}/scheduler is a {kind}, which this diffusers does not know")
+    return (
+        part(diffusers.UNet2DConditionModel, "unet", torch_dtype=torch.float32, **weights),
+        part(diffusers.AutoencoderKL, "vae", torch_dtype=torch.float32, **weights),
+        part(CLIPTextModel, "text_encoder", dtype=torch.float32, **weights),
+        part(CLIPTokenizer, "tokenizer"),
+        part(getattr(diffusers, kind), "scheduler"),
+    )
+
+
+def _sampling_scheduler(scheduler: Any, changes: dict[str, Any]) -> Any:
+    """The checkpoint's own scheduler with the changes; DDIM where its class cannot hold them (zero terminal SNR)."""
+    if not changes:
+        return scheduler
+    if changes.get("rescale_betas_zero_snr"):  # must also start at the last timestep (Lin et al. 2023, section 3.3)
+        return build_scheduler("DDIMScheduler", scheduler.config, {**changes, "timestep_spacing": "trailing"})
+    known = {key: value for key, value in changes.items() if key in scheduler.config}
+    return type(scheduler).from_config(scheduler.config, **known)

@@ -1,0 +1,127 @@
+"""Saving a model as a whole diffusers pipeline that loads without us: written beside, then renamed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ..core.errors import DataError
+from .folder import SHARED_KEY, quiet
+from .trainable import merged_state
+
+if TYPE_CHECKING:
+    from .families.stable_diffusion import StableDiffusion
+
+__all__ = ["save_pipeline"]
+
+
+def save_pipeline(model: StableDiffusion, folder: Path, dtype: torch.dtype | None = None, shared: str | None = None) -> None:
+    """Writes `model` to `folder`, replacing what is there only when all of it is written. LoRA is merged into the weights.
+
+    An edit model becomes a StableDiffusionInstructPix2PixPipeline, an image model a StableDiffusionPipeline. The origin's safety
+    checker is kept. dtype: of the saved weights; None keeps each network's own. shared: write unet and scheduler only and
+    name this sibling folder for the rest; such a folder is for relatum alone, stock diffusers cannot load it.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        with quiet():
+            _pipeline(model, dtype).save_pretrained(partial, safe_serialization=True)
+        _keep_safety_checker(model, partial)
+        if shared is not None:
+            _drop_shared(partial, shared)
+        else:
+            _plain_vocabulary(model.text.tokenizer, partial / "tokenizer")
+        _replace(partial, folder)
+    except OSError as error:
+        raise DataError(f"the pipeline could not be written to {folder}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _pipeline(model: StableDiffusion, dtype: torch.dtype | None) -> Any:
+    import diffusers
+
+    names = {"edit": "StableDiffusionInstructPix2PixPipeline", "image": "StableDiffusionPipeline"}
+    return getattr(diffusers, names[model.task])(
+        vae=_cast(model.codec.vae, dtype),
+        text_encoder=_cast(model.text.encoder, dtype),
+        tokenizer=model.text.tokenizer,
+        unet=_plain_unet(model.unet, dtype),
+        scheduler=copy.deepcopy(model.scheduler),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _cast(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """The module itself, or a copy in `dtype`; the one that is trained is never changed."""
+    return module if dtype is None else nn.Module.to(copy.deepcopy(module), dtype)
+
+
+def _plain_unet(unet: Any, dtype: torch.dtype | None) -> nn.Module:
+    """A network of the same class without adapters, holding the merged weights."""
+    from diffusers import UNet2DConditionModel
+
+    state = merged_state(unet)
+    with torch.random.fork_rng(devices=[]):
+        plain = UNet2DConditionModel.from_config(unet.config)
+    plain.load_state_dict({name: tensor.cpu() for name, tensor in state.items()})  # type: ignore[union-attr]
+    return nn.Module.to(plain, dtype or unet.dtype)  # type: ignore[arg-type]
+
+
+def _keep_safety_checker(model: StableDiffusion, target: Path) -> None:
+    if not model.origin.has("safety_checker"):
+        return
+    file = target / "model_index.json"
+    index = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("safety_checker", "feature_extractor"):
+        place = model.origin.component(name)
+        shutil.copytree(place, target / name, ignore=shutil.ignore_patterns("*.bin", "*.msgpack", "*.h5", "*.onnx"))
+        index[name] = model.origin.index[name]
+    index["requires_safety_checker"] = model.origin.index.get("requires_safety_checker", True)
+    _write(file, index)
+
+
+def _drop_shared(target: Path, shared: str) -> None:
+    for name in ("vae", "text_encoder", "tokenizer"):
+        shutil.rmtree(target / name)
+    file = target / "model_index.json"
+    _write(file, {**json.loads(file.read_text(encoding="utf-8")), SHARED_KEY: shared})
+
+
+def _plain_vocabulary(tokenizer: Any, folder: Path) -> None:
+    """vocab.json and merges.txt beside tokenizer.json: transformers 5 writes the latter alone, transformers 4 wants the former."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    pairs = (pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
+    _write(folder / "vocab.json", model["vocab"])
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *pairs]) + "\n", encoding="utf-8")
+
+
+def _write(file: Path, table: dict[str, Any]) -> None:
+    file.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    """Puts `partial` in the place of `folder`; the old one goes only after it stepped aside."""
+    if not folder.exists():
+        os.replace(partial, folder)
+        return
+    aside = partial.with_suffix(".old")
+    os.replace(folder, aside)
+    try:
+        os.replace(partial, folder)
+    except OSError:
+        os.replace(aside, folder)
+        raise
+    shutil.rmtree(aside)

@@ -1,0 +1,105 @@
+"""Tiny models from a seed, with every part of the real ones, in well under a second: for tests and examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..core.path import DiscretePath
+from ..core.prediction import Parametrization
+from .codec import Codec
+from .families.stable_diffusion import StableDiffusion
+from .folder import PipelineFolder
+from .schedulers import training_scheduler
+from .text import TextEncoder
+from .widen import widen
+
+__all__ = ["byte_tokenizer", "tiny_stable_diffusion"]
+
+
+def byte_tokenizer(length: int = 48) -> Any:
+    """A CLIPTokenizer of single bytes, 514 words, made without any file or network; `length` is its model_max_length."""
+    from transformers import CLIPTokenizer
+
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    other = [byte for byte in range(256) if byte not in printable]  # GPT-2's byte alphabet: the rest follow from 256 up
+    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(other))]
+    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=length)
+
+
+def tiny_stable_diffusion(
+    task: Literal["image", "edit"] = "edit",
+    *,
+    seed: int = 0,
+    factor: Literal[2, 4, 8] = 4,
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon",
+    widened: bool = False,
+    width: int = 16,
+) -> StableDiffusion:
+    """A Stable Diffusion of about 0.2 M weights. widened: an edit network as widening gives it, not one with weights of its own."""
+    import diffusers
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = _unet(width, 8 if task == "edit" and not widened else 4)
+        if widened and task == "edit":
+            widen(unet, 4, 4)
+        vae = _vae(factor)
+        tokenizer = byte_tokenizer()
+        config = CLIPTextConfig(
+            vocab_size=514,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=48,
+            bos_token_id=512,
+            eos_token_id=513,
+            pad_token_id=513,
+        )
+        encoder = CLIPTextModel(config)
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": prediction_type}
+    scheduler = diffusers.DDIMScheduler(**schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    path = DiscretePath.from_scheduler(training_scheduler(scheduler.config))
+    kind = Parametrization.of_scheduler(prediction_type)
+    origin = PipelineFolder(Path("tiny"), {})
+    return StableDiffusion(
+        unet, Codec(vae), TextEncoder(tokenizer, encoder), scheduler, kind, path, task, origin, widened and task == "edit"
+    )
+
+
+def _unet(width: int, channels: int) -> Any:
+    import diffusers
+
+    return diffusers.UNet2DConditionModel(
+        sample_size=8,
+        in_channels=channels,
+        out_channels=4,
+        block_out_channels=(width, 2 * width),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        norm_num_groups=8,
+        cross_attention_dim=32,
+        attention_head_dim=8,
+    )
+
+
+def _vae(factor: int) -> Any:
+    import diffusers
+
+    levels = {2: 2, 4: 3, 8: 4}[factor]
+    return diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=(8, *(16,) * (levels - 1)),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=8 * factor,
+        scaling_factor=0.18215,
+    )
