@@ -13,6 +13,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).parents[1]
 
+# Processes that tests start see this source tree too.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+
 
 @pytest.fixture(autouse=True)
 def _one_seed() -> None:
@@ -22,7 +25,7 @@ def _one_seed() -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data sets: $RELATUM_SHARED_DATA, or shared/data beside the repository. Tests that need it skip without it."""
+    """The folder of real data sets: $RELATUM_SHARED_DATA, or shared/data beside the repository; without it the test is skipped."""
     folder = Path(os.environ.get("RELATUM_SHARED_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no folder {folder}; set RELATUM_SHARED_DATA to the folder with lpc_sprites/, twemoji/, ...")

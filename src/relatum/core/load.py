@@ -24,7 +24,7 @@ def near(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
 
 
-def load(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+def load(cls: type[T], table: object, where: str) -> T:
     """An instance of the dataclass `cls`. `where` is the table's place in the recipe, for messages ("train.optimizer")."""
     if not isinstance(table, Mapping):
         raise RecipeError(f"{where}: expected a table, found {_name(table)}")

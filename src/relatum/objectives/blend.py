@@ -84,9 +84,11 @@ class Blend:
 
     def __post_init__(self) -> None:
         if not self.terms:
-            raise RecipeError("objectives: a run needs at least one term, for example [objectives.denoise] kind = \"denoise\"")
+            raise RecipeError('objectives: a run needs at least one term, for example [objectives.denoise] kind = "denoise"')
         if all(term.cap is not None for term in self.terms.values()):
-            raise RecipeError("objectives: every term is capped, so there is no base term to cap against; add one of kind \"denoise\"")
+            raise RecipeError(
+                'objectives: every term is capped, so there is no base term to cap against; add one of kind "denoise"'
+            )
 
     @property
     def asks(self) -> tuple[Ask, ...]:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, normalize
 
 from ..core.errors import RecipeError, ShapeError
 from ..core.outcome import MATCHED, Outcome
 from ..core.registry import objective
-from ..core.shapes import Keys, Latents, PerSample
+from ..core.shapes import Latents, PerSample
 from .key_queue import KeyQueue
 
 __all__ = ["Contrast"]
 
 Logits = Float[Tensor, "b n"]
+Bank = Float[Tensor, "n c *grid"]  # keys of all ranks and of the queue
+Weight = Float[Tensor, "b 1 *grid"]
 
 
 @objective("contrast")
@@ -29,14 +32,15 @@ class Contrast:
     """InfoNCE of the predicted x0 over in-batch anchors, to the source or to the target latent.
 
     Robust form (default): logits are -mean((x0_hat - k)^2) / tau. tau is set a sample so that the own key wins with probability
-    `confidence` when x0_hat is the truth; there the gradient vanishes, also among near-duplicates. Its advice to the blend is a weight
-    min(SNR, 1) and a gradient of at most a tenth of the base term's.
-    Faithful form: logits are raw dot products, tau = 1, no mask, no weight, no cap (the source adds it to MSE with weight 1 / 4000).
+    `confidence` when x0_hat is the truth; there the gradient vanishes, also among near-duplicates. Its advice to the blend is a
+    weight min(SNR, 1) and a gradient of at most a tenth of the base term's.
+    Faithful form: logits are raw dot products, tau = 1, no mask, no weight, no cap (the source adds it to MSE at 1 / 4000).
     It saturates on diverse batches (no gradient) and, among near-duplicates, pushes predictions away from the data for ever.
 
     to: which anchor. similarity: "distance", "cosine" (channel-centered, pooled to `pool` x `pool`, tau .1) or "dot".
     temperature: fixed tau; None: calibrated ("distance"), .1 ("cosine"), 1 ("dot").
-    similar: negatives whose distance to the truth exceeds the own key's by less than this share of the batch's mean are masked as false.
+    similar: negatives whose distance to the truth exceeds the own key's by less than this share of the batch's mean are masked
+    as false.
     region: "unchanged" compares only where the edit leaves the picture alone (mask "changed", else small source-target difference).
     queue: how many keys of past batches serve as further negatives; they never go stale, as the autoencoder is frozen.
     Raises ShapeError for fewer than two keys. In-batch negatives are not multiplied by gradient accumulation.
@@ -61,8 +65,10 @@ class Contrast:
             raise RecipeError(f"contrast: temperature is {self.temperature}, expected above 0")
         if self.queue < 0 or self.pool < 1 or self.similar < 0:
             raise RecipeError("contrast: queue and similar must not be negative, pool must be at least 1")
-        if self.faithful and (self.similarity != "distance" or self.region != "all" or self.queue):
-            raise RecipeError("contrast: faithful = true fixes similarity, region and queue; leave them out")
+        free = {"to", "faithful", "temperature"}
+        turned = [f.name for f in dataclasses.fields(self) if f.init and f.name not in free and getattr(self, f.name) != f.default]
+        if self.faithful and turned:
+            raise RecipeError(f"contrast: faithful = true has its source's settings; leave out {', '.join(turned)}")
 
     @property
     def advice(self) -> Mapping[str, Any]:
@@ -94,7 +100,7 @@ class Contrast:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self._queue.load_state(state)
 
-    def _keys(self, outcome: Outcome, anchor: Latents) -> tuple[Latents, Keys, Tensor]:
+    def _keys(self, outcome: Outcome, anchor: Latents) -> tuple[Bank, Int[Tensor, "n"], Int[Tensor, "b"]]:
         """All keys, their ids, and which is whose: this batch on all ranks, then the queue."""
         keys, names = outcome.ranks.gather(anchor), outcome.ranks.gather(outcome.keys)
         own = torch.arange(len(anchor), device=anchor.device) + outcome.ranks.offset(len(anchor))
@@ -106,7 +112,7 @@ class Contrast:
         return keys, names, own
 
     def _robust(
-        self, outcome: Outcome, predicted: Latents, keys: Latents, own: Tensor, allowed: Bool[Tensor, "b n"]
+        self, outcome: Outcome, predicted: Latents, keys: Bank, own: Int[Tensor, "b"], allowed: Bool[Tensor, "b n"]
     ) -> tuple[Logits, Bool[Tensor, "b n"]]:
         weight = self._weight(outcome, predicted)
         if self.similarity == "cosine":
@@ -131,7 +137,7 @@ class Contrast:
         least = torch.where(least.isfinite(), least, torch.ones_like(least))
         return least / (count * self.confidence / (1 - self.confidence)).log()
 
-    def _weight(self, outcome: Outcome, like: Latents) -> Latents:
+    def _weight(self, outcome: Outcome, like: Latents) -> Weight:
         """(b 1 *grid) mean-one weights over the grid; ones for the whole picture."""
         shape = (len(like), 1, *like.shape[2:])
         if self.region == "all":
@@ -144,7 +150,7 @@ class Contrast:
         mean = keep.flatten(1).mean(1).clamp_min(1e-3)
         return keep / mean.reshape(-1, *[1] * (like.ndim - 1))
 
-    def _cosine(self, mine: Latents, keys: Latents, weight: Latents) -> Logits:
+    def _cosine(self, mine: Latents, keys: Bank, weight: Weight) -> Logits:
         theirs = keys if self.region == "all" else keys[None] * weight[:, None]
         a = normalize(self._pooled(mine), dim=1)
         if theirs.ndim == keys.ndim:
@@ -160,13 +166,11 @@ class Contrast:
         return centered.flatten(1)
 
 
-def _distances(mine: Latents, keys: Latents, weight: Latents) -> Logits:
+def _distances(mine: Latents, keys: Bank, weight: Weight) -> Logits:
     """Weighted mean squared distance of every sample to every key, (b n), from differences: exact for near-duplicates.
 
     b x n x latent numbers would not fit for large batches, so keys are taken one block at a time.
     """
     block = max(1, 2**24 // max(1, mine.numel()))
-    parts = [
-        ((mine[:, None] - part[None]).square() * weight[:, None]).flatten(2).mean(2) for part in keys.split(block)
-    ]
+    parts = [((mine[:, None] - part[None]).square() * weight[:, None]).flatten(2).mean(2) for part in keys.split(block)]
     return torch.cat(parts, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.shapes import Keys, Latents
@@ -18,7 +19,7 @@ class KeyQueue:
     def __init__(self) -> None:
         self._held: tuple[Tensor, Tensor] | None = None
 
-    def read(self, like: Latents, names: Keys) -> tuple[Latents, Keys]:
+    def read(self, like: Latents, names: Keys) -> tuple[Float[Tensor, "n c *grid"], Int[Tensor, "n"]]:
         """The held keys on the device of `like`; empty tensors of its shape at the start."""
         if self._held is None:
             return like[:0], names[:0]
