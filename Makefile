@@ -52,7 +52,7 @@ faults: $(READY)
 	$(TEST_ENV) $(BIN)/python tests/planted_faults.py
 
 docs: $(READY)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf site build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
