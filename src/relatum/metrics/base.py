@@ -1,4 +1,4 @@
-"""What a metric is: it takes samples, merges with its like from other processes, and gives an estimate that knows how sure it is."""
+"""What a metric is: it takes samples, merges with its like from other processes, gives an estimate that knows how sure it is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..core.shapes import Features, Masks, PerSample, Pixels
+from ..core.shapes import Features, Masks, Pixels
 
-__all__ = ["Estimate", "Metric", "Samples"]
+__all__ = ["Estimate", "MeanMetric", "Metric", "Samples", "mean_of"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,9 @@ class Estimate:
     n: int
     note: str = ""
 
+    def __float__(self) -> float:
+        return self.value
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -30,7 +33,8 @@ class Samples:
 
     ids: (b) names, equal over arms, so that results pair. pixels: "generated", and where known "source", "target".
     masks: "changed": 1 where the edit may change pixels. texts: "instruction", "source", "target" captions.
-    features: by "extractor:what" ("clip:generated", "clip:text:target"). facts: one mapping a sample, the toy world's truth.
+    masks are on the pixel grid. features: by "extractor:what" ("clip:generated", "clip:text:target").
+    facts: one mapping a sample, the toy world's truth.
     """
 
     ids: Sequence[str]
@@ -46,37 +50,55 @@ class Samples:
 
 @runtime_checkable
 class Metric(Protocol):
-    """`needs`: names out of Samples ("pixels:generated", "masks:changed", "features:clip:generated", "texts:target", "facts").
+    """Registered with `@metric(name)`; a dataclass whose fields are its settings. Updating twice with a sample counts it once.
 
-    per_sample: {id: score} where the metric is a mean over samples (NaN: undefined, counted and left out), else None
-    (distribution metrics, which keep their features instead for the weighted bootstrap of compare).
+    needs: names out of Samples ("pixels:generated", "masks:changed", "features:clip:generated", "texts:target", "facts").
+    wants: names that it uses where they are there, for further numbers (`also`) or instead of a guess.
+    Metrics that are a mean over samples keep {id: score} in `scores` (NaN: undefined, counted and left out); metrics on sets keep
+    their features instead (`sets`), for the weighted bootstrap of compare.
     """
 
-    needs: ClassVar[frozenset[str]]
-    better: ClassVar[Literal["higher", "lower"]]
-
+    @property
+    def needs(self) -> frozenset[str]: ...
+    @property
+    def better(self) -> Literal["higher", "lower"]: ...
     def update(self, samples: Samples) -> None: ...
     def merge(self, other: Self) -> None: ...
     def compute(self) -> Estimate: ...
 
 
+def mean_of(scores: Mapping[str, float]) -> Estimate:
+    """Mean over the defined scores with its standard error; the order of arrival does not matter."""
+    values = torch.tensor([scores[name] for name in sorted(scores)], dtype=torch.float64)
+    known = values[~values.isnan()]
+    note = f"{len(values) - len(known)} of {len(values)} undefined" if len(known) < len(values) else ""
+    if len(known) == 0:
+        return Estimate(float("nan"), None, 0, note or "no samples")
+    stderr = (known.std() / len(known) ** 0.5).item() if len(known) > 1 else None
+    return Estimate(known.mean().item(), stderr, len(known), note)
+
+
 @dataclass
 class MeanMetric:
-    """The common part of metrics that are a mean over samples: keeps every sample's score, for paired statistics."""
+    """The common part of metrics that are a mean over samples: keeps every sample's score, for paired statistics.
+
+    scores: the headline by id. also: further numbers by name ("source" of clip_sim), each {id: score}.
+    """
+
+    wants: ClassVar[frozenset[str]] = frozenset()
 
     scores: dict[str, float] = field(default_factory=dict, init=False)
+    also: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
 
-    def keep(self, ids: Sequence[str], values: PerSample | Tensor) -> None:
-        self.scores.update(zip(ids, values.detach().double().cpu().tolist(), strict=True))
+    def keep(self, ids: Sequence[str], values: Tensor, also: str = "") -> None:
+        """Store one score a sample, values (b,), as the headline or under a further name."""
+        scores = self.also.setdefault(also, {}) if also else self.scores
+        scores.update(zip(ids, values.detach().double().cpu().tolist(), strict=True))
 
     def merge(self, other: Self) -> None:
         self.scores.update(other.scores)
+        for name, scores in other.also.items():
+            self.also.setdefault(name, {}).update(scores)
 
     def compute(self) -> Estimate:
-        values = torch.tensor(list(self.scores.values()), dtype=torch.float64)
-        known = values[~values.isnan()]
-        note = f"{len(values) - len(known)} undefined" if len(known) < len(values) else ""
-        if len(known) == 0:
-            return Estimate(float("nan"), None, 0, note or "no samples")
-        stderr = (known.std() / len(known) ** 0.5).item() if len(known) > 1 else None
-        return Estimate(known.mean().item(), stderr, len(known), note)
+        return mean_of(self.scores)

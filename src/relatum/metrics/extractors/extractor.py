@@ -1,0 +1,112 @@
+"""What an extractor is, what its numbers may be called, and which numbers compare."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ...core.errors import DataError
+from ...core.shapes import Features, Pixels
+from ..base import Estimate
+
+__all__ = ["KNOWN", "Extractor", "Reading", "comparable", "preprocess", "weights_hash"]
+
+KNOWN: dict[tuple[str, str], dict[str, str]] = {}
+"""Names of the literature by (first 8 digits of the weights' hash, preprocessing), to which both must fit: "fd" -> "FID"."""
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Features of images and, in a joint space, of texts.
+
+    embed_images: pixels (b 3 h w) in [-1, 1] -> (b, d). embed_texts: texts -> (b, d), None without a text tower.
+    weights: sha256 of the weights. preprocessing: in words, part of the identity. in_loss: a training loss saw these features, so
+    they never make a headline.
+    """
+
+    name: str
+    weights: str
+    preprocessing: str
+    embed_images: Callable[[Pixels], Features]
+    embed_texts: Callable[[Sequence[str]], Features] | None = None
+    in_loss: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.weights[:8]} {self.preprocessing}"
+
+    def label(self, metric: str) -> str:
+        """The honest name of a metric on these features: "FID" for known weights and preprocessing only, else "fd[name 1a2b3c4d]"."""
+        known = KNOWN.get((self.weights[:8], self.preprocessing), {})
+        flag = ", in loss" if self.in_loss else ""
+        return known.get(metric, f"{metric}[{self.name} {self.weights[:8]}{flag}]")
+
+    def images(self, pixels: Pixels) -> Features:
+        """(b, d) float32, without gradient. DataError where pixels leave [-1, 1] or are not finite."""
+        low, high = pixels.aminmax()
+        if not (low >= -1.001 and high <= 1.001):  # false for NaN too
+            raise DataError(f"{self.name}: pixels must lie in [-1, 1], found {low.item():.4g} to {high.item():.4g}")
+        with torch.no_grad():
+            return self.embed_images(pixels).float()
+
+    def texts(self, texts: Sequence[str]) -> Features:
+        """(b, d) float32, without gradient."""
+        if self.embed_texts is None:
+            raise DataError(f"extractor {self.name} has no text tower; name a CLIP model")
+        with torch.no_grad():
+            return self.embed_texts(list(texts)).float()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An estimate with what is needed to know whether it compares with another."""
+
+    metric: str
+    estimate: Estimate
+    fingerprint: str = ""
+    biased: bool = False
+
+
+def comparable(a: Reading, b: Reading) -> None:
+    """Raises DataError where two numbers must not be set side by side: other metric, extractor, or n where the metric is biased."""
+    for what, left, right in (("metric", a.metric, b.metric), ("extractor fingerprint", a.fingerprint, b.fingerprint)):
+        if left != right:
+            raise DataError(f"{a.metric}: numbers of different {what} do not compare: {left!r} and {right!r}")
+    if (a.biased or b.biased) and a.estimate.n != b.estimate.n:
+        raise DataError(
+            f"{a.metric} is biased by an amount that depends on n, so n = {a.estimate.n} and n = {b.estimate.n} do not compare; "
+            "evaluate both on equally many samples, or use an unbiased metric such as kd"
+        )
+
+
+def weights_hash(module: nn.Module) -> str:
+    """sha256 over names, types, shapes and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def preprocess(
+    pixels: Pixels, size: int, mean: Sequence[float] = (0.5, 0.5, 0.5), std: Sequence[float] = (0.5, 0.5, 0.5)
+) -> Float[Tensor, "b 3 size size"]:
+    """Short side to `size` by an antialiased float bicubic, center crop, (value in [0, 1] - mean) / std a channel.
+
+    The bicubic's overshoot is clamped to the range, as PIL does.
+    """
+    height, width = pixels.shape[-2:]
+    if min(height, width) != size:
+        scale = size / min(height, width)
+        shape = (max(size, round(height * scale)), max(size, round(width * scale)))
+        pixels = interpolate(pixels.float(), shape, mode="bicubic", antialias=True).clamp(-1, 1)
+    top, left = (pixels.shape[-2] - size) // 2, (pixels.shape[-1] - size) // 2
+    square = (pixels[..., top : top + size, left : left + size].float() + 1) / 2
+    mean_, std_ = (torch.tensor(v, device=pixels.device).reshape(1, 3, 1, 1) for v in (tuple(mean), tuple(std)))
+    return (square - mean_) / std_

@@ -1,0 +1,153 @@
+"""Metrics between the set of generated images and the set of targets, on an extractor's features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ..core.errors import DataError
+from ..core.registry import metric
+from .base import Estimate, MeanMetric, Samples
+from .frechet import frechet_debiased, frechet_distance, frechet_jackknife, frechet_null, frechet_null_permuted
+from .kernel import kernel_distance_subsets, kernel_estimate
+
+__all__ = ["Fd", "FdDebiased", "FdNull", "FeatDist", "FeatureSets", "Kd"]
+
+
+@dataclass
+class FeatureSets:
+    """Keeps the features of both sets by sample id, so that shards merge, order does not matter and compare can resample.
+
+    extractor: a name ("tinyconv", "randconv", "clip"), folder, file or hub id; see metrics/extractors.
+    """
+
+    better: ClassVar[Literal["higher", "lower"]] = "lower"
+
+    extractor: str = "tinyconv"
+    kept: dict[str, dict[str, Tensor]] = field(default_factory=lambda: {"generated": {}, "target": {}}, init=False)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(f"features:{self.extractor}:{side}" for side in ("generated", "target"))
+
+    def update(self, samples: Samples) -> None:
+        """A batch may hold one side alone, where the sets are not paired."""
+        present = [side for side in self.kept if f"{self.extractor}:{side}" in samples.features]
+        if not present:
+            raise DataError(f"no features of extractor {self.extractor!r} among: {', '.join(samples.features) or 'none'}")
+        for side in present:
+            rows = samples.features[f"{self.extractor}:{side}"].detach().double().cpu()
+            self.kept[side].update(zip(samples.ids, rows, strict=True))
+
+    def merge(self, other: Self) -> None:
+        for side, rows in other.kept.items():
+            self.kept[side].update(rows)
+
+    @property
+    def sets(self) -> tuple[list[str], Tensor, list[str], Tensor]:
+        """ids and features (n, d) float64 of generated, then of target, each in the order of its ids."""
+        ids = {side: sorted(rows) for side, rows in self.kept.items()}
+        x, y = (torch.stack([self.kept[side][i] for i in ids[side]]) if ids[side] else torch.zeros(0, 1) for side in self.kept)
+        return ids["generated"], x, ids["target"], y
+
+    @property
+    def count(self) -> int:
+        return min(len(rows) for rows in self.kept.values())
+
+    def compute(self) -> Estimate:
+        if self.count < 2:
+            return Estimate(math.nan, None, self.count, "fewer than 2 samples a set")
+        return self.estimate()
+
+    def estimate(self) -> Estimate:
+        raise NotImplementedError
+
+
+@metric("fd")
+@dataclass
+class Fd(FeatureSets):
+    """Fréchet distance, biased upwards by about `fd_null`: compare equal n only.
+
+    groups: of the jackknife that gives the standard error; 0 leaves it out.
+    """
+
+    groups: int = 10
+
+    def estimate(self) -> Estimate:
+        _, x, _, y = self.sets
+        groups = min(self.groups, self.count // 2)
+        return Estimate(frechet_distance(x, y), frechet_jackknife(x, y, groups) if groups > 1 else None, self.count)
+
+
+@metric("fd_null")
+@dataclass
+class FdNull(FeatureSets):
+    """What `fd` would be for two sets of one distribution, by the formula or (`by = "permutation"`) by mixing the sets."""
+
+    by: Literal["formula", "permutation"] = "formula"
+    permutations: int = 20
+    seed: int = 0
+
+    def estimate(self) -> Estimate:
+        _, x, _, y = self.sets
+        if self.by == "permutation":
+            drawn = frechet_null_permuted(x, y, self.permutations, self.seed)
+            return Estimate(drawn.value, drawn.stderr, self.count)
+        note = "" if self.count >= 2 * x.shape[1] else f"{self.count} samples of {x.shape[1]} features: first order only"
+        return Estimate(frechet_null(x, y), None, self.count, note)
+
+
+@metric("fd_debiased")
+@dataclass
+class FdDebiased(FeatureSets):
+    """`fd` less `fd_null`; NaN with the reason below two samples a feature. groups: as of `fd`."""
+
+    groups: int = 10
+
+    def estimate(self) -> Estimate:
+        _, x, _, y = self.sets
+        result, groups = frechet_debiased(x, y), min(self.groups, self.count // 2)
+        stderr = frechet_jackknife(x, y, groups) if groups > 1 and not math.isnan(result.value) else None
+        return Estimate(result.value, stderr, self.count, result.note)
+
+
+@metric("kd")
+@dataclass
+class Kd(FeatureSets):
+    """Kernel distance, unbiased, may be negative. origin: where the kernel's zero lies, see `kernel_distance`.
+
+    subsets, size: when subsets > 0, the mean and deviation over random subsets as older tables print it, else the whole sets.
+    """
+
+    origin: Literal["zero", "pooled"] = "zero"
+    subsets: int = 0
+    size: int = 1000
+    seed: int = 0
+
+    def estimate(self) -> Estimate:
+        ids_x, x, ids_y, y = self.sets
+        if self.subsets:
+            return kernel_distance_subsets(x, y, self.subsets, self.size, self.seed, origin=self.origin)
+        return kernel_estimate(x, y, paired=ids_x == ids_y, origin=self.origin)
+
+
+@metric("featdist")
+@dataclass
+class FeatDist(MeanMetric):
+    """Root-mean-square difference of a generated image's features from its target's, mean over samples."""
+
+    better: ClassVar[Literal["higher", "lower"]] = "lower"
+
+    extractor: str = "tinyconv"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(f"features:{self.extractor}:{side}" for side in ("generated", "target"))
+
+    def update(self, samples: Samples) -> None:
+        gap = samples.features[f"{self.extractor}:generated"].double() - samples.features[f"{self.extractor}:target"].double()
+        self.keep(samples.ids, gap.square().mean(1).sqrt())
