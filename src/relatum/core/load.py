@@ -109,7 +109,14 @@ def _join(where: str, key: str) -> str:
 
 
 def _words(hint: Any) -> str:
-    plain = {float: "a number", int: "a whole number", str: "a string", bool: "true or false", Path: "a path", types.NoneType: "nothing"}
+    plain = {
+        float: "a number",
+        int: "a whole number",
+        str: "a string",
+        bool: "true or false",
+        Path: "a path",
+        types.NoneType: "nothing",
+    }
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_words(a) for a in get_args(hint) if a is not type(None))
     if get_origin(hint) in (tuple, list):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 __all__ = ["ImageRef", "MaskRef", "Reader", "Row"]
 
 
+@runtime_checkable
 class ImageRef(Protocol):
     """An image that is not read yet.
 
@@ -18,17 +19,23 @@ class ImageRef(Protocol):
     notices an edited file. pixels(size): (3, size, size) float32 in [-1, 1], center-cropped and resized; DataError if unreadable.
     """
 
-    where: str
+    @property
+    def where(self) -> str: ...
 
     def digest(self) -> str: ...
 
     def pixels(self, size: int) -> Tensor: ...
 
 
+@runtime_checkable
 class MaskRef(Protocol):
-    """A mask that is not read yet. mask(size): (1, size, size) float32 in [0, 1], 1 where marked; ShapeError if it does not fit its image."""
+    """A mask that is not read yet.
 
-    where: str
+    mask(size): (1, size, size) float32 in [0, 1], 1 where marked; ShapeError if the mask does not have its image's size.
+    """
+
+    @property
+    def where(self) -> str: ...
 
     def digest(self) -> str: ...
 
@@ -54,6 +61,7 @@ class Row:
     where: str = ""
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Gives the rows of a data set, in an order that is the same every time. Registered with `@reader(name)`; fields are settings.
 
@@ -63,5 +71,3 @@ class Reader(Protocol):
     skipped: list[str]
 
     def rows(self) -> Sequence[Row]: ...
-
-
