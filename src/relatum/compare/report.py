@@ -1,0 +1,209 @@
+"""report.html, report.md and report.json of one comparison, from the same numbers."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from . import figures
+from .schema import Agreement, Cost, Difference, Estimate, Measure, Report, to_json
+from .verdict import cost_ratio
+
+__all__ = ["CONTENT_POLICY", "html_of", "markdown_of", "write_report"]
+
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+GLYPHS = {"better": "▲", "worse": "▼", "no worse": "≈", "no evidence": "○"}
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write report.json, report.md and report.html into `folder`, each beside its place and then renamed. Gives the page's path.
+
+    The page is self-contained: no script, no request, images as data: URIs, every name and caption escaped.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"report.json": to_json(report), "report.md": markdown_of(report), "report.html": html_of(report)}
+    for name, text in texts.items():
+        _write(folder / name, text)
+    return folder / "report.html"
+
+
+def html_of(report: Report) -> str:
+    """The page as text."""
+    return _template().render(view=View(report), report=report, figures=figures, policy=CONTENT_POLICY)
+
+
+@cache
+def _template() -> Template:
+    world = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return world.from_string((files("relatum.compare") / "templates" / "report.html.j2").read_text("utf-8"))
+
+
+class View:
+    """The report as its readers see it: which number stands where, already in words. HTML and Markdown both read this."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.measures = {measure.metric: measure for measure in report.measures}
+        self.headline = self.measures[report.headline]
+        self.arms = [arm.name for arm in report.arms]
+        self.controls = list(dict.fromkeys(control.arm for control in report.controls))
+        self.source_table = [measure for measure in report.measures if measure.source_table]
+        self.other = [measure for measure in report.measures if not measure.source_table]
+        self._cells = {(e.arm, e.metric): e for e in (*report.controls, *report.estimates)}
+
+    @property
+    def verdicts(self) -> list[Difference]:
+        return [d for d in self.report.differences if d.metric == self.report.headline]
+
+    def differences(self, arm: str) -> list[Difference]:
+        """One arm's differences, the headline first, then in the order of the measures."""
+        order = [self.report.headline, *(metric for metric in self.measures if metric != self.report.headline)]
+        return sorted((d for d in self.report.differences if d.arm == arm), key=lambda d: order.index(d.metric))
+
+    def glyph(self, difference: Difference) -> str:
+        return GLYPHS[difference.verdict]
+
+    def ratio(self, arm: str) -> str:
+        return self._times(cost_ratio(self.report.cost.get(arm), self.report.cost.get(self.arms[0])))
+
+    def cell(self, arm: str, metric: str) -> Estimate | None:
+        return self._cells.get((arm, metric))
+
+    def value(self, estimate: Estimate | None) -> str:
+        return figures.NONE if estimate is None else figures.number(estimate.value, self.measures[estimate.metric].digits)
+
+    def interval(self, estimate: Estimate | None) -> str:
+        if estimate is None or estimate.low is None:
+            return ""
+        return figures.span(estimate.low, estimate.high, self.measures[estimate.metric].digits)
+
+    def step(self, difference: Difference) -> str:
+        return figures.number(difference.estimate, self.measures[difference.metric].digits, True)
+
+    def limits(self, difference: Difference) -> str:
+        return figures.span(difference.low, difference.high, self.measures[difference.metric].digits, True)
+
+    def forest(self, difference: Difference, width: int = 240, height: int = 30) -> str:
+        return figures.forest(difference, self.measures[difference.metric], width, height)
+
+    def direction(self, measure: Measure) -> str:
+        return "higher is better" if measure.better == "higher" else "lower is better"
+
+    def arrow(self, measure: Measure) -> str:
+        return "↑" if measure.better == "higher" else "↓"
+
+    def with_unit(self, measure: Measure) -> str:
+        return f"{measure.label} ({measure.unit})" if measure.unit else measure.label
+
+    def notes(self) -> list[str]:
+        """What stands under the tables: notes of measures and of single values, each once."""
+        lines = [f"{m.label}: {m.note}" for m in self.report.measures if m.note]
+        values = (*self.report.estimates, *self.report.controls)
+        lines += [f"{self.measures[e.metric].label}, {e.arm}: {e.note}" for e in values if e.note]
+        return list(dict.fromkeys(lines))
+
+    def cost_row(self, arm: str, cost: Cost) -> list[str]:
+        return [
+            figures.number(cost.steps_per_second, 2),
+            self.ratio(arm),
+            figures.duration(cost.seconds),
+            figures.bytes_of(cost.peak_memory_bytes),
+            figures.number(cost.effective_negatives, 1),
+            cost.note,
+        ]
+
+    def agreement_row(self, agreement: Agreement) -> list[str]:
+        value = figures.number(agreement.value, 2, True)
+        return [value, figures.span(agreement.low, agreement.high, 2, True), str(agreement.n), agreement.note]
+
+    def _times(self, ratio: float | None) -> str:
+        return figures.NONE if ratio is None else f"{ratio:.2f}×"
+
+
+def markdown_of(report: Report) -> str:
+    """The same numbers as Markdown; the pictures stay in the page."""
+    view = View(report)
+    lines = [f"# {_plain(report.name)}", ""]
+    lines += [_plain(report.description), ""] if report.description else []
+    for d in view.verdicts:
+        facts = f"{view.step(d)} ({view.limits(d)}), {d.seeds} seeds, step cost {view.ratio(d.arm)}"
+        lines += [f"**{view.glyph(d)} {d.verdict}{' (seed-limited)' if d.seed_limited else ''}**: {_plain(d.words)}", "", facts, ""]
+    for title, measures in (("The source's table", view.source_table), ("Measures", view.other)):
+        if measures:
+            lines += [f"## {title}", "", *_estimates(view, measures), ""]
+    for arm in view.arms[1:]:
+        rows = [_difference_cells(view, d) for d in view.differences(arm)]
+        head = ["metric", "difference", "95 % interval", "p sign-flip", "p Holm", "p Wilcoxon", "superiority", "verdict"]
+        lines += [f"## {_plain(arm)} minus {_plain(view.arms[0])}", "", *_table(head, rows), ""]
+    lines += _small_tables(view)
+    for title, words in (("Warnings", report.warnings), ("Not measured", report.not_measured), ("Notes", view.notes())):
+        lines += [f"## {title}", "", *(f"- {_plain(line)}" for line in words), ""] if words else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _estimates(view: View, measures: Sequence[Measure]) -> list[str]:
+    columns = [*view.arms, *view.controls]
+
+    def cell(arm: str, metric: str) -> str:
+        found = view.cell(arm, metric)
+        limits = view.interval(found)
+        return view.value(found) + (f" ({limits})" if limits else "")
+
+    rows = [[_plain(f"{view.with_unit(m)} {view.arrow(m)}"), *(cell(arm, m.metric) for arm in columns)] for m in measures]
+    return _table(["", *map(_plain, columns)], rows)
+
+
+def _difference_cells(view: View, d: Difference) -> list[str]:
+    tests = [figures.p_value(p) for p in (d.p_sign_flip, d.p_holm, d.p_wilcoxon)]
+    verdict = f"{view.glyph(d)} {d.verdict}{' (seed-limited)' if d.seed_limited else ''}"
+    return [
+        _plain(view.with_unit(view.measures[d.metric])),
+        view.step(d),
+        view.limits(d),
+        *(_plain(p) for p in tests),
+        figures.number(d.superiority, 2),
+        verdict,
+    ]
+
+
+def _small_tables(view: View) -> list[str]:
+    report, lines = view.report, []
+    if report.agreements:
+        rows = [[_plain(a.oracle), _plain(a.learned), *map(_plain, view.agreement_row(a))] for a in report.agreements]
+        head = ["oracle", "learned", "rank correlation", "95 % interval", "n", "note"]
+        lines += ["## Do the learned metrics agree with the truth?", "", *_table(head, rows), ""]
+    if report.cost:
+        rows = [[_plain(arm), *map(_plain, view.cost_row(arm, cost))] for arm, cost in report.cost.items()]
+        head = ["arm", "steps/s", "step cost", "time a run", "peak memory", "effective negatives", "note"]
+        lines += ["## Cost", "", *_table(head, rows), ""]
+    return lines
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _plain(text: str) -> str:
+    """User text in Markdown: no markup of either kind gets through."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{letter}" if letter in "\\`*_[]|#!~" else letter for letter in text)
+
+
+def _write(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
