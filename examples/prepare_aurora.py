@@ -1,4 +1,6 @@
-"""Instructed edits of real photographs (AURORA-Bench) as an imagefolder. Edits that share a picture, or a chain of them, are one group.
+"""Instructed edits of real photographs (AURORA-Bench) as an imagefolder.
+
+Edits that share a picture, or a chain of them, are one group. Triplets without a target are left out.
 
 usage: python prepare_aurora.py AURORA_FOLDER OUT_FOLDER [--tasks magicbrush whatsup ...]
 """
@@ -16,7 +18,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=[])
     args = parser.parse_args()
     triplets = [json.loads(line) for line in next(args.aurora.glob("triplets_*.jsonl")).read_text("utf-8").splitlines()]
-    triplets = [t for t in triplets if "target" in t and (not args.tasks or t["task"] in args.tasks)]  # some have no target
+    triplets = [t for t in triplets if "target" in t and (not args.tasks or t["task"] in args.tasks)]
     home = args.out.resolve()
     with zipfile.ZipFile(next(args.aurora.glob("images_*.zip"))) as archive:
         for name in sorted({t[side] for t in triplets for side in ("source", "target")}):

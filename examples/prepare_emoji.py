@@ -13,9 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
-# What an edit may change; the rest of the name is the subject.
-ATTRIBUTES = r"(medium-|dark|light|medium|skin tone|red|curly|white|bald|blond|hair|beard|black|blue|brown|green|orange|purple|yellow|grey|pink|"
-ATTRIBUTES = re.compile(ATTRIBUTES + r"light blue|woman|women|man|men|person|people|girl|boy|child|[,:-])")
+# Words that an edit may change; the rest of a name is its subject.
+PEOPLE = "woman women man men person people girl boy child"
+ATTRIBUTES = set(f"skin tone hair beard dark medium light red curly white bald blond {PEOPLE}".split())
 
 
 def main() -> None:
@@ -43,11 +43,12 @@ def main() -> None:
 
     for pair in pairs:
         for name in (pair["source"], pair["target"]):
-            words = " ".join(ATTRIBUTES.sub(" ", Path(name).stem.lower()).split()) or "person"
-            parent[root(name)] = root(f"subject: {words}")
+            subject = " ".join(word for word in re.findall(r"\w+", Path(name).stem.lower()) if word not in ATTRIBUTES)
+            parent[root(name)] = root(f"subject: {subject}")
         parent[root(pair["source"])] = root(pair["target"])
     lines = [
-        {"input_image": p["source"], "edited_image": p["target"], "edit_prompt": p["instruction"], "group": root(p["source"])} | {"kind": p["kind"]}
+        {"input_image": p["source"], "edited_image": p["target"], "edit_prompt": p["instruction"], "group": root(p["source"])}
+        | {"kind": p["kind"]}
         for p in pairs
     ]
     (args.out / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
