@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -51,6 +51,7 @@ class NoiseLevel:
         return NoiseLevel(self.time[index], self.alpha[index], self.sigma[index])
 
 
+@runtime_checkable
 class Path(Protocol):
     def draw(self, draws: Draws) -> NoiseLevel:
         """One noise level a sample, from the draws addressed "level"."""

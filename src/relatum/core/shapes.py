@@ -7,7 +7,7 @@ Latents are float32, about unit variance, after the codec's scaling. Pixels are 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Features", "Keys", "Latents", "Masks", "PerSample", "Pixels", "Tokens", "VideoLatents"]
+__all__ = ["Features", "Keys", "Latents", "Masks", "NullTokens", "PerSample", "Pixels", "Tokens", "VideoLatents"]
 
 PerSample = Float[Tensor, "b"]
 Keys = Int[Tensor, "b"]
@@ -16,4 +16,5 @@ VideoLatents = Float[Tensor, "b c t h w"]
 Pixels = Float[Tensor, "b 3 h w"]
 Masks = Float[Tensor, "b 1 h w"]
 Tokens = Float[Tensor, "b n d"]
+NullTokens = Float[Tensor, "1 n d"]
 Features = Float[Tensor, "b d"]

@@ -10,7 +10,7 @@ import torch
 
 from ..core.draws import Draws
 from ..core.outcome import Ask
-from ..core.shapes import Latents, Masks, Pixels, Tokens
+from ..core.shapes import Latents, Masks, NullTokens, Pixels, Tokens
 from ..models.codec import Codec, Moments
 from ..models.denoiser import Conditioning
 
@@ -38,7 +38,7 @@ class Batch:
     where: Sequence[str]
     moments: Mapping[str, Moments] = field(default_factory=dict)
     tokens: Mapping[str, Tokens] = field(default_factory=dict)
-    null: Tokens | None = None
+    null: NullTokens | None = None
     masks: Mapping[str, Masks] = field(default_factory=dict)
     pixels: Mapping[str, Pixels] = field(default_factory=dict)
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)

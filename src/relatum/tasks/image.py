@@ -12,7 +12,7 @@ from ..core.errors import RecipeError
 from ..core.outcome import Ask
 from ..core.path import expand
 from ..core.registry import task
-from ..core.shapes import Latents, PerSample, Tokens
+from ..core.shapes import Latents, NullTokens, PerSample, Tokens
 from ..models.codec import Codec, Moments
 from ..models.denoiser import Conditioning
 from .base import Batch, Episode, Needs
@@ -26,7 +26,7 @@ def posterior_sample(moments: Moments, codec: Codec, draws: Draws, name: str) ->
     return codec.latents(moments, noise)
 
 
-def drop_text(tokens: Tokens, null: Tokens, dropped: PerSample) -> Tokens:
+def drop_text(tokens: Tokens, null: NullTokens, dropped: PerSample) -> Tokens:
     """The empty prompt's states where `dropped` is 1."""
     return torch.where(expand(dropped, tokens).bool(), null.expand_as(tokens), tokens)
 
