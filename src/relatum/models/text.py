@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.shapes import Tokens
+from ..core.shapes import NullTokens, Tokens
 from .codec import fingerprint_of
 
 __all__ = ["TextEncoder"]
@@ -27,7 +27,7 @@ class TextEncoder:
         self.batch = batch
         self.length = int(tokenizer.model_max_length)
         self._fingerprint: str | None = None
-        self._null: Tokens | None = None
+        self._null: NullTokens | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -40,7 +40,7 @@ class TextEncoder:
         return self._fingerprint
 
     @property
-    def null(self) -> Tokens:
+    def null(self) -> NullTokens:
         """States of the empty prompt, (1 n d)."""
         if self._null is None:
             self._null = self.encode([""])
