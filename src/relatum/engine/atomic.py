@@ -1,0 +1,91 @@
+"""Files that are whole or absent: written beside, synced to the disk, renamed. A full disk is an error that says so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..core.errors import DataError
+
+__all__ = ["needs_disk", "remove_stale", "sync_folder", "temporary", "write_bytes", "write_text"]
+
+
+def temporary(path: Path) -> Path:
+    """The hidden name beside `path` under which this process writes it."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+@contextmanager
+def needs_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
+    """Turns "no space left" inside the block into a DataError that names the folder, the free and the needed bytes."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors raises its own class, with the system's words in it
+        words = ("no space left", "os error 28", "os error 122", "quota exceeded")
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and not any(word in str(error).lower() for word in words):
+            raise
+        free = shutil.disk_usage(folder).free
+        wanted = "" if needed is None else f", {needed:,} bytes are needed"
+        raise DataError(
+            f"{folder}: the disk is full: {free:,} bytes are free{wanted}; nothing was left half-written. "
+            "Make room or choose another folder; the same command goes on where this one stopped"
+        ) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` so that `path` holds the old content or the new, whatever happens. DataError if the disk is full."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = temporary(path)
+    try:
+        with needs_disk(path.parent, len(data)), beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for text, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in `folder` survive a power cut, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_stale(folder: Path) -> None:
+    """Deletes what processes that are gone had begun to write in `folder`; leaves what a living one is writing."""
+    for path in folder.glob(".*.tmp-*"):
+        process = path.name.rpartition("-")[2]
+        if process.isdigit() and int(process) != os.getpid() and _lives(int(process)):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,187 @@
+"""Checkpoints: written beside, renamed, pointed to by text files, then pruned. A folder without its list of files is not one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..core.errors import DataError
+from ..core.load import load
+from .atomic import needs_disk, sync_folder, temporary, write_text
+
+__all__ = [
+    "TrainerState",
+    "latest",
+    "mark_best",
+    "pointed",
+    "problem_of",
+    "read_state",
+    "recipe_hash",
+    "write_checkpoint",
+    "write_state",
+]
+
+MARKER = "complete.json"
+Pointer = Literal["latest", "last-good", "best"]
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """Where a run stands. recipe_hash: of the settings that decide the weights. extra: anything JSON holds."""
+
+    step: int
+    samples_seen: int
+    seed: int
+    recipe_hash: str
+    versions: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def write_state(folder: Path, state: TrainerState) -> None:
+    """`trainer_state.json` in a checkpoint's folder."""
+    write_text(folder / "trainer_state.json", json.dumps(dataclasses.asdict(state), indent=2) + "\n")
+
+
+def read_state(folder: Path) -> TrainerState:
+    """The state of a checkpoint; DataError if it is missing or not one."""
+    path = folder / "trainer_state.json"
+    try:
+        return load(TrainerState, json.loads(path.read_text()), str(path))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a trainer state ({error}); delete the folder, the run goes on from the checkpoint before"
+        ) from error
+
+
+def recipe_hash(recipe: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits for the settings that decide the weights, in whatever order they are written."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def write_checkpoint(root: Path, step: int, write: Callable[[Path], None], limit: int | None, good: bool = True) -> Path:
+    """Lets `write` fill a folder and makes it `root/checkpoints/checkpoint-<step>`; gives its path.
+
+    A reader sees the whole checkpoint or none. good: "last-good" points to it too. Then the oldest beyond `limit` are deleted,
+    never one that a pointer names. DataError if the disk is full; what stood before is untouched whatever `write` raises.
+    """
+    folder = root / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(".checkpoint-*"):
+        shutil.rmtree(stale)
+    final = folder / f"checkpoint-{step}"
+    beside = temporary(final)
+    try:
+        with needs_disk(folder):
+            beside.mkdir()
+            write(beside)
+            _mark(beside, step)
+        _replace(beside, final)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    for pointer in ("latest", "last-good") if good else ("latest",):
+        write_text(folder / pointer, final.name + "\n")
+    _prune(folder, limit)
+    return final
+
+
+def mark_best(root: Path, checkpoint: Path) -> None:
+    """Points "best" to a checkpoint, which is then kept whatever the limit."""
+    write_text(root / "checkpoints" / "best", checkpoint.name + "\n")
+
+
+def latest(root: Path) -> Path | None:
+    """The checkpoint to go on from; None where there is none. Half-written ones do not count.
+
+    Warns and falls back to the newest whole one if the pointer names a broken one; DataError if none is whole.
+    """
+    return pointed(root, "latest")
+
+
+def pointed(root: Path, pointer: Pointer) -> Path | None:
+    """The checkpoint that a pointer names, as `latest`. Only "latest" and "last-good" fall back to others."""
+    folder = root / "checkpoints"
+    named = _read_pointer(folder, pointer)
+    if named is None and pointer == "best":
+        return None
+    problem = None if named is None else problem_of(named)
+    if named is not None and problem is None:
+        return named
+    whole = [path for path in _checkpoints(folder) if problem_of(path) is None]
+    if named is None:
+        return whole[-1] if whole else None
+    if not whole or pointer == "best":
+        raise DataError(f"{folder / pointer} names {named.name}, which is not whole: {problem}; delete {folder} to start again")
+    warnings.warn(f"{named} is not whole ({problem}); {whole[-1].name} is used instead", stacklevel=2)
+    return whole[-1]
+
+
+def problem_of(checkpoint: Path) -> str | None:
+    """Why a checkpoint is not whole: a file that is missing or of another size than when it was written. None if it is."""
+    marker = checkpoint / MARKER
+    try:
+        sizes = json.loads(marker.read_text())["files"]
+    except FileNotFoundError:
+        return f"{MARKER} is missing" if checkpoint.is_dir() else "the folder is missing"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{MARKER} cannot be read ({error})"
+    for name, size in sizes.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, {size} were written"
+    return None
+
+
+def _mark(folder: Path, step: int) -> None:
+    """Syncs every file to the disk, then lists them with their sizes."""
+    sizes = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+        else:
+            sync_folder(path)
+    write_text(folder / MARKER, json.dumps({"step": step, "files": sizes}, indent=2) + "\n")
+
+
+def _replace(beside: Path, final: Path) -> None:
+    """Renames, moving a checkpoint of the same step (of a run that went on from an earlier one) out of the way first."""
+    old = final.with_name(f".{final.name}.old-{os.getpid()}")
+    if final.exists():
+        os.replace(final, old)
+    os.replace(beside, final)
+    sync_folder(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _prune(folder: Path, limit: int | None) -> None:
+    if limit is None:
+        return
+    named = {_read_pointer(folder, pointer) for pointer in ("latest", "last-good", "best")}
+    checkpoints = _checkpoints(folder)
+    for path in checkpoints[: max(0, len(checkpoints) - limit)]:
+        if path not in named:
+            gone = path.with_name(f".{path.name}.old-{os.getpid()}")  # renamed first: a half-deleted one is never found
+            os.replace(path, gone)
+            shutil.rmtree(gone)
+
+
+def _read_pointer(folder: Path, pointer: str) -> Path | None:
+    path = folder / pointer
+    return folder / path.read_text().strip() if path.is_file() else None
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
