@@ -1,4 +1,4 @@
-"""The toy world: procedural scenes with captions, edits with exact targets and masks, and an eye that reads scenes back from pixels.
+"""The toy world: procedural scenes with captions, edits with exact targets and masks, and an eye that reads scenes back.
 
 Everything is decided by words and numbers that are kept as facts, so what a model makes of it can be checked against the truth.
 """
@@ -6,6 +6,7 @@ Everything is decided by words and numbers that are kept as facts, so what a mod
 from .edits import KINDS, Edit, draw_edit
 from .grammar import caption, negatives
 from .readers import SPLITS, ToyEdits, ToyScenes, scene_of_row
+from .reading import SceneAccuracy, SeenObject, read_ground, read_scene, scene_accuracy
 from .render import changed, render
 from .scene import COLORS, GROUND_COLORS, HELD_OUT, PLACES, SHAPES, SIZES, TEXTURES, Ground, Object, Scene, Stream, draw_scene
 
@@ -23,6 +24,8 @@ __all__ = [
     "Ground",
     "Object",
     "Scene",
+    "SceneAccuracy",
+    "SeenObject",
     "Stream",
     "ToyEdits",
     "ToyScenes",
@@ -31,6 +34,9 @@ __all__ = [
     "draw_edit",
     "draw_scene",
     "negatives",
+    "read_ground",
+    "read_scene",
     "render",
+    "scene_accuracy",
     "scene_of_row",
 ]

@@ -65,26 +65,29 @@ def caption(scene: Scene, key: int, related: bool = False) -> str:
 
     >>> scene = Scene((Object("ring", "red", "small", 0.3, 0.5), Object("star", "pink", "small", 0.7, 0.5)), Ground("white"))
     >>> caption(scene, 3, related=True)
-    'a red ring left of a pink star on a white ground'
+    'a small red ring left of a small pink star on a white ground'
     """
     stream = Stream(key)
-    opening = stream.choice(_OPENINGS)
-    sized, reverse, placed = stream.chance(0.5), stream.chance(0.5), stream.chance(0.5)
-    related = stream.chance(0.7) or related
-    objects = scene.objects[::-1] if reverse else scene.objects
-    return f"{opening}{_things(objects, sized, placed, related)} on {ground_words(scene.ground)}"
+    opening, objects = _begin(stream, scene)
+    sized = stream.chance(0.5)
+    names = [a(name(thing, sized)) for thing in objects]
+    style = "related" if related or stream.chance(0.5) else stream.choice(("placed", "listed"))
+    return f"{opening}{_things(objects, names, style)} on {ground_words(scene.ground)}"
 
 
-def _things(objects: Sequence[Object], sized: bool, placed: bool, related: bool) -> str:
-    names = [a(name(o, sized)) for o in objects]
+def _begin(stream: Stream, scene: Scene) -> tuple[str, tuple[Object, ...]]:
+    """A caption's opening and the order in which it names the objects."""
+    return stream.choice(_OPENINGS), scene.objects[::-1] if stream.chance(0.5) else scene.objects
+
+
+def _things(objects: Sequence[Object], names: Sequence[str], style: str) -> str:
     if not names:
         return "nothing"
-    if len(names) == 1:
-        return f"{names[0]} {AT[place_of(objects[0])]}" if placed else names[0]
-    if not related:
-        return f"{', '.join(names[:-1])} and {names[-1]}"
-    pair = f"{names[0]} {relation(objects[0], objects[1])} {names[1]}"
-    return " and ".join([pair, *names[2:]])
+    if style == "related" and len(names) > 1:
+        return " and ".join([f"{names[0]} {relation(objects[0], objects[1])} {names[1]}", *names[2:]])
+    if style == "placed":
+        names = [f"{words} {AT[place_of(thing)]}" for words, thing in zip(names, objects, strict=True)]
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def negatives(scene: Scene, key: int) -> dict[str, str]:
@@ -120,10 +123,7 @@ def _pairs(scene: Scene) -> list[tuple[Object, Object]]:
 
 def _spoken(scene: Scene, key: int) -> tuple[Object, Object]:
     """The two objects whose relation `caption(scene, key, related=True)` states."""
-    stream = Stream(key)
-    stream.choice(_OPENINGS)
-    stream.chance(0.5)
-    objects = scene.objects[::-1] if stream.chance(0.5) else scene.objects
+    _, objects = _begin(Stream(key), scene)
     return objects[0], objects[1]
 
 

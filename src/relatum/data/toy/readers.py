@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count as counted
 from typing import Any, Literal, get_args, overload
 
 from torch import Tensor
@@ -78,11 +79,12 @@ class LazyRows(Sequence[Row]):
 @reader("toy")
 @dataclass
 class ToyEdits:
-    """Edits: images "source" and "target", texts "instruction", "source" and "target", the exact mask "changed".
+    """Edits: images "source" and "target", texts "instruction", "source" and "target" (captions that always differ),
+    the exact mask "changed".
 
-    split: "train" and "test" never show the pairs of shape and color in HELD_OUT; in "held_out_attributes" an object that the edit is
-    about has one of them (for kind "ground": some object of the scene). kinds: drawn with equal chance. max_objects: 1 to 3 in source
-    and target alike. grounds: "plain", "textured" or "both".
+    split: "train" and "test" never show the pairs of shape and color in HELD_OUT; in "held_out_attributes" an object that the edit
+    is about has one of them (for kind "ground": some object of the scene). kinds: drawn with equal chance. max_objects: 1 to 3 in
+    source and target alike. grounds: "plain", "textured" or "both".
 
     >>> row = ToyEdits(split="test", count=10).rows()[3]
     >>> row.id, sorted(row.images), row.masks["changed"].mask(32).shape
@@ -117,16 +119,11 @@ class ToyEdits:
         edit = self._edit(Stream(key))
         name = f"toy-{self.split}-{self.seed}-{index}"
         images = {role: SceneImage(scene, f"{name} ({role})") for role, scene in (("source", edit.source), ("target", edit.target))}
-        wording = key_of(key, "caption")
         return Row(
             id=name,
             group=name,
             images=images,
-            texts={
-                "instruction": edit.instruction,
-                "source": caption(edit.source, wording),
-                "target": caption(edit.target, wording),
-            },
+            texts={"instruction": edit.instruction, **_captions(edit, key)},
             masks={"changed": SceneMask(edit.source, edit.target, f"{name} (changed)")},
             facts=_facts(edit),
             where=name,
@@ -190,6 +187,16 @@ class ToyScenes:
 def scene_of_row(row: Row, role: str = "target") -> Scene:
     """The true scene behind a toy row's image."""
     return Scene.of(row.facts[f"scene_{role}"])
+
+
+def _captions(edit: Edit, key: int) -> dict[str, str]:
+    """Captions of source and target in the same wording, one in which they differ: not every wording tells of places."""
+    for attempt in counted():
+        wording = key_of(key, "caption", attempt)
+        source, target = caption(edit.source, wording), caption(edit.target, wording)
+        if source != target:
+            return {"source": source, "target": target}
+    raise AssertionError("unreachable")
 
 
 def _facts(edit: Edit) -> dict[str, Any]:

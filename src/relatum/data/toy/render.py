@@ -26,7 +26,7 @@ def rgb(color: tuple[int, int, int]) -> NDArray[np.float32]:
     return (np.asarray(color, np.float32) / np.float32(127.5) - 1).reshape(3, 1, 1)
 
 
-def render(scene: Scene, size: int = 64) -> Float[Tensor, "3 size size"]:
+def render(scene: Scene, size: int = 64) -> Float[Tensor, "3 {size} {size}"]:
     """The scene's pixels in [-1, 1], antialiased."""
     pixels = ground_pixels(scene.ground, size).copy()
     for thing in scene.objects:
@@ -36,7 +36,7 @@ def render(scene: Scene, size: int = 64) -> Float[Tensor, "3 size size"]:
     return torch.from_numpy(pixels)
 
 
-def changed(source: Scene, target: Scene, size: int = 64) -> Float[Tensor, "1 size size"]:
+def changed(source: Scene, target: Scene, size: int = 64) -> Float[Tensor, "1 {size} {size}"]:
     """1 where the renderings of the two scenes may differ, else 0.
 
     These are the pixels touched by an object that only one of the scenes has and, if the grounds differ, all that are not wholly
@@ -94,7 +94,7 @@ def _inside(shape: str, u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArr
         case "triangle":
             return np.logical_and.reduce([a * u + b * v <= 0.6 for a, b in _TRIANGLE])
         case "star":  # a pentagram: the points on the inner side of at least four of its five lines
-            return sum(((a * u + b * v <= 0.37).astype(np.int8) for a, b in _STAR), np.int8(0)) >= 4
+            return np.sum([a * u + b * v <= 0.37 for a, b in _STAR], axis=0) >= 4
     raise ValueError(f"no shape {shape!r}")
 
 
@@ -103,7 +103,7 @@ def ground_pixels(ground: Ground, size: int) -> NDArray[np.float32]:
     """(3, size, size) in [-1, 1], read-only."""
     first, second = (rgb(tone) for tone in GROUND_COLORS[ground.color])
     share = _share(ground.texture, size)
-    pixels = np.ascontiguousarray(first * (1 - share) + second * share)
+    pixels = np.ascontiguousarray(first * (1 - share) + second * share, np.float32)
     pixels.setflags(write=False)
     return pixels
 
@@ -126,4 +126,5 @@ def _share(texture: str, size: int) -> NDArray[np.float32]:
             points = np.broadcast_to(v, (len(x), len(x)))
         case _:
             raise ValueError(f"no texture {texture!r}")
-    return points.reshape(size, _POINTS, size, _POINTS).mean((1, 3)).astype(np.float32)
+    share = points.reshape(size, _POINTS, size, _POINTS).mean((1, 3))
+    return np.asarray(share, np.float32)
