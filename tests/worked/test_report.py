@@ -44,7 +44,25 @@ def report(name: str = "toy edits", arm: str = "robust") -> Report:
         Measure("accuracy", "edit accuracy", "higher", "%", 1, 1.0),
     )
     step = Difference(
-        arm, "mse", "accuracy", 6.43, 1.72, 11.04, 3, 600, (5.0, 7.0, 7.3), 0.25, 0.5, 0.0002, 0.61, 0, "better", name, True, name
+        arm,
+        "mse",
+        "accuracy",
+        6.43,
+        1.72,
+        11.04,
+        3,
+        600,
+        (5.0, 7.0, 7.3),
+        0.25,
+        0.5,
+        0.0002,
+        0.031,
+        0.61,
+        0,
+        "better",
+        name,
+        True,
+        name,
     )
     bins = (LevelLoss(0, 500, 0.9, 0.01, 32), LevelLoss(500, 1000, 0.02, 0.001, 32))
     return Report(
@@ -88,12 +106,12 @@ def test_text_from_users_is_escaped_everywhere():
 
 
 def test_markdown_cells_keep_their_columns():
-    """Label, two arms and a control are 4 cells, the differences 8; a row splits at its bars into 2 parts more."""
+    """Label, two arms and a control are 4 cells, the differences 9; a row splits at its bars into 2 parts more."""
     text = markdown_of(report(arm="a|b\n`c`"))
     assert "a\\|b \\`c\\`" in text
     rows = [line for line in text.splitlines() if line.startswith("| edit accuracy")]
     assert rows
-    assert all(len(re.split(r"(?<!\\)\|", row)) == count for row, count in zip(rows, (6, 10), strict=True))
+    assert all(len(re.split(r"(?<!\\)\|", row)) == count for row, count in zip(rows, (6, 11), strict=True))
 
 
 def test_page_is_self_contained():

@@ -10,6 +10,8 @@ from relatum.compare.schema import Cost, Difference, Measure
 from relatum.compare.significance import holm, mcnemar, sign_flip, superiority, wilcoxon
 from relatum.compare.statistics import ONE_SEED, Bootstrap, paired, rank_agreement, wilson
 from relatum.compare.verdict import cost_ratio, difference_of_distances, difference_of_means, judge
+from relatum.metrics.frechet import weighted_frechet
+from relatum.metrics.kernel import weighted_kernel
 
 ACCURACY = Measure("accuracy", "edit accuracy", "higher", smallest_effect=0.5)
 DISTANCE = Measure("kd", "kd[test]", "lower")
@@ -148,7 +150,7 @@ def test_resamples_are_shared_and_few_are_the_head_of_many():
 @pytest.mark.parametrize("seeds", [3, 6])
 def test_coverage(seeds: int):
     """Crossed effects (seed sd .5, source sd 1, rest 1; 40 sources), true mean 2. Of 200 intervals of 95 %, at least 181 hold it
-    (binomial: 190 - 3 sd of 3.1). Plain percentiles over three seeds hold far fewer: seeds cannot vary enough in a resample."""
+    (binomial: 190 - 3 sd of 3.1). Plain percentiles over three seeds hold fewer: three seeds cannot vary enough in a resample."""
     draws, held, plain = np.random.default_rng(7), 0, 0
     for _ in range(200):
         scores = 2 + 0.5 * draws.normal(size=(seeds, 1)) + draws.normal(size=(1, 40)) + draws.normal(size=(seeds, 40))
@@ -195,6 +197,32 @@ def test_distance_difference_shares_the_weights():
     assert (found.estimate, found.low, found.high) == (0.0, 0.0, 0.0)
     assert found.p_sign_flip == 1.0
     assert found.superiority is None
+
+
+def test_distances_of_the_metrics_are_statistics():
+    """fd and kd of relatum.metrics, by the interface that they share; three sources: a resample in nine is one row alone."""
+    draws = np.random.default_rng(5)
+    x, y = draws.normal(size=(3, 2)), draws.normal(size=(3, 2)) + 1
+    bootstrap = Bootstrap(2, 3, 100)
+    assert (np.count_nonzero(bootstrap.source_weights, 1) == 1).any()
+    for weighted in (weighted_frechet, weighted_kernel):
+
+        def statistic(wx: np.ndarray, wy: np.ndarray) -> float:
+            return weighted(x, y, wx, wy)  # noqa: B023
+
+        found = bootstrap.distance([statistic, statistic])
+        assert found.value == pytest.approx(statistic(np.ones(3), np.ones(3)))
+        assert found.low < found.value < found.high
+
+
+def test_mcnemar_of_seeds_counts_a_source_once():
+    """Totals over two seeds, arm minus baseline: +200, +100, 0, +100, -100, +200, +100: five sources for the arm, one for the
+    baseline, one tie: 2 (1 + 6) / 2^6 = .21875. Scores that are not right or wrong have no such test."""
+    arm = np.array([[100.0, 100, 100, 0, 0, 100, 100], [100, 0, 0, 100, 0, 100, 0]])
+    baseline = np.array([[0.0, 0, 0, 0, 100, 0, 0], [0, 0, 100, 0, 0, 0, 0]])
+    found = difference_of_means(ACCURACY, ("b", "a"), arm, baseline, Bootstrap(2, 7, 50))
+    assert found.p_mcnemar == pytest.approx(0.21875)
+    assert difference_of_means(ACCURACY, ("b", "a"), arm + 1, baseline, Bootstrap(2, 7, 50)).p_mcnemar is None
 
 
 def test_rank_agreement():

@@ -139,7 +139,17 @@ def markdown_of(report: Report) -> str:
             lines += [f"## {title}", "", *_estimates(view, measures), ""]
     for arm in view.arms[1:]:
         rows = [_difference_cells(view, d) for d in view.differences(arm)]
-        head = ["metric", "difference", "95 % interval", "p sign-flip", "p Holm", "p Wilcoxon", "superiority", "verdict"]
+        head = [
+            "metric",
+            "difference",
+            "95 % interval",
+            "p sign-flip",
+            "p Holm",
+            "p Wilcoxon",
+            "p McNemar",
+            "superiority",
+            "verdict",
+        ]
         lines += [f"## {_plain(arm)} minus {_plain(view.arms[0])}", "", *_table(head, rows), ""]
     lines += _small_tables(view)
     for title, words in (("Warnings", report.warnings), ("Not measured", report.not_measured), ("Notes", view.notes())):
@@ -160,7 +170,7 @@ def _estimates(view: View, measures: Sequence[Measure]) -> list[str]:
 
 
 def _difference_cells(view: View, d: Difference) -> list[str]:
-    tests = [figures.p_value(p) for p in (d.p_sign_flip, d.p_holm, d.p_wilcoxon)]
+    tests = [figures.p_value(p) for p in (d.p_sign_flip, d.p_holm, d.p_wilcoxon, d.p_mcnemar)]
     verdict = f"{view.glyph(d)} {d.verdict}{' (seed-limited)' if d.seed_limited else ''}"
     return [
         _plain(view.with_unit(view.measures[d.metric])),

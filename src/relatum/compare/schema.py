@@ -107,6 +107,7 @@ class Difference:
     p_sign_flip: float | None = None
     p_holm: float | None = None
     p_wilcoxon: float | None = None
+    p_mcnemar: float | None = None
     superiority: float | None = None
     undefined: int = 0
     verdict: Literal["better", "no worse", "no evidence", "worse"] = "no evidence"
@@ -115,7 +116,7 @@ class Difference:
     note: str = ""
 
     def __post_init__(self) -> None:
-        _undefined_to_none(self, "estimate", "low", "high", "p_sign_flip", "p_holm", "p_wilcoxon", "superiority")
+        _undefined_to_none(self, "estimate", "low", "high", "p_sign_flip", "p_holm", "p_wilcoxon", "p_mcnemar", "superiority")
         finite = tuple(None if step is None or not math.isfinite(step) else step for step in self.by_seed)
         object.__setattr__(self, "by_seed", finite)
 

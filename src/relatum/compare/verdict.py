@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from .schema import Cost, Difference, Estimate, Measure
-from .significance import ENOUGH_SEEDS, holm, sign_flip, superiority, wilcoxon
+from .significance import ENOUGH_SEEDS, holm, mcnemar, sign_flip, superiority, wilcoxon
 from .statistics import ONE_SEED, Bootstrap, Interval, Scores, Statistic, paired
 
 __all__ = ["cost_ratio", "difference_of_distances", "difference_of_means", "estimate_of", "judge"]
@@ -34,7 +34,20 @@ def difference_of_means(
         _difference(measure, names, bootstrap.mean(steps), by_seed),
         p_wilcoxon=_finite(wilcoxon(steps)),
         superiority=_finite(superiority(steps, measure.better)),
+        p_mcnemar=_items(steps) if _right_or_wrong(arm, baseline) else None,
     )
+
+
+def _right_or_wrong(arm: Scores, baseline: Scores) -> bool:
+    """Whether every defined score is 0 or one positive value (1, or 100 for percent)."""
+    values = np.unique(np.concatenate([scores[~np.isnan(scores)] for scores in (arm, baseline)]))
+    return bool(len(values) == 2 and values[0] == 0)
+
+
+def _items(steps: Scores) -> float:
+    """McNemar's p with each source counted once: for the side that has it right in more seeds. One seed: McNemar's test itself."""
+    totals = np.nansum(steps, 0)
+    return mcnemar(totals > 0, totals < 0).p
 
 
 def difference_of_distances(
