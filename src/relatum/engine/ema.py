@@ -16,9 +16,9 @@ __all__ = ["EMA"]
 
 
 class EMA:
-    """shadow <- shadow - (1 - d) (shadow - parameter), d = min(decay, (1 + n) / (10 + n)) at the n-th update after the first.
+    """shadow <- shadow - (1 - d) (shadow - parameter), d = min(decay, (1 + n) / (10 + n)) n updates after the first, 0 at it.
 
-    d is 0 at the first. The formula, warm-up and count of diffusers' EMAModel (pinned by a test), over the parameters with gradient only.
+    The formula, warm-up and count of diffusers' EMAModel (pinned by a test), over the parameters with gradient only.
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.9999) -> None:
