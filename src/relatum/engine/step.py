@@ -12,7 +12,7 @@ from torch import nn
 from ..core.draws import Draws
 from ..core.errors import RecipeError
 from ..core.outcome import Outcome
-from ..core.path import Path
+from ..core.path import NoiseLevel, Path
 from ..core.prediction import Parametrization
 from ..core.ranks import ONE, Ranks
 from ..core.shapes import PerSample
@@ -34,13 +34,13 @@ class Parts(Protocol):
 class Step:
     """losses: every term by name, unweighted, (b,). total: (b,), what is minimized. watched: diagnostics, (b,).
 
-    time: (b,) the noise levels as the network is told them; None for steps that have none.
+    level: the noise levels; None for steps that have none.
     """
 
     losses: Mapping[str, PerSample]
     total: PerSample
     watched: Mapping[str, PerSample] = field(default_factory=dict)
-    time: PerSample | None = None
+    level: NoiseLevel | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
     watched = {**outcome.watched, **{f"{name}/balance": value for name, value in judged.balance.items()}}
     if moment.measure or not moment.training:
         watched["x0_rms"] = outcome.matched.x0.detach().square().flatten(1).mean(1).sqrt()
-    return Step(judged.losses, judged.total, watched, level.time)
+    return Step(judged.losses, judged.total, watched, level)
 
 
 def replace_network(parts: Any, network: nn.Module) -> Any:

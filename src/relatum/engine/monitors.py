@@ -1,0 +1,47 @@
+"""What a run watches while it trains: term means for the journal, and warnings that an objective does nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from ..core.ranks import Ranks
+from .step import Step
+
+__all__ = ["Monitors"]
+
+WINDOW = 200  # steps of which the in-batch accuracy is judged
+TOO_EASY = 0.99
+
+
+class Monitors:
+    """Keeps (b,) tensors on their device until `record`, so that no step waits for a number.
+
+    warnings: each once; "objective inactive" where a term's in-batch accuracy was above .99 on average over 200 steps.
+    """
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self._pending: dict[str, list[Tensor]] = {}
+        self._accuracy: dict[str, deque[Tensor]] = {}
+
+    def see(self, step: Step) -> None:
+        """Takes in one (micro-)step."""
+        for name, value in {**step.losses, **step.watched, "total": step.total}.items():
+            mean = value.detach().float().mean()
+            self._pending.setdefault(name, []).append(mean)
+            if name.endswith("nce_accuracy"):
+                self._accuracy.setdefault(name, deque(maxlen=WINDOW)).append(mean)
+
+    def record(self, ranks: Ranks) -> dict[str, float]:
+        """Means since the last record, over all processes; terms are unweighted, "total" is what was minimized."""
+        means = {name: torch.stack(values).mean() for name, values in self._pending.items()}
+        self._pending.clear()
+        for name, window in self._accuracy.items():
+            term = name.rpartition("/")[0] or name
+            text = f"objective inactive: {term}'s in-batch accuracy stayed above {TOO_EASY} for {WINDOW} steps; it has next to no gradient"
+            if len(window) == WINDOW and text not in self.warnings and float(torch.stack(list(window)).mean()) > TOO_EASY:
+                self.warnings.append(text)
+        return {name: float(ranks.gather(value.reshape(1)).mean()) for name, value in means.items()}

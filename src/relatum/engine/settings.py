@@ -1,0 +1,72 @@
+"""The [train] section of a recipe. Names are those of diffusers' training scripts where one exists."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ..core.errors import RecipeError
+
+__all__ = ["TrainSettings"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a run steps.
+
+    train_batch_size: samples a process and micro-step. max_train_steps: optimizer updates. lr_scheduler: after `lr_warmup_steps` of
+    linear warm-up. validation_rows: held-out rows whose loss is measured with fixed noise and levels every `validation_steps`.
+    on_nonfinite: "stop" ends the run before the update (exit code 4); "skip" leaves the update out and counts it.
+    checkpoints_total_limit: older ones are pruned once a newer one is whole. report_to: tracker of accelerate, or "none".
+    step: another step function, "module:function" (see engine/step.py).
+    """
+
+    max_train_steps: int = 1000
+    train_batch_size: int = 16
+    gradient_accumulation_steps: int = 1
+    gradient_checkpointing: bool = False
+    learning_rate: float = 5e-5
+    lr_scheduler: Literal["constant", "linear", "cosine"] = "constant"
+    lr_warmup_steps: int = 0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_weight_decay: float = 1e-2
+    adam_epsilon: float = 1e-8
+    max_grad_norm: float = 1.0
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    use_ema: bool = False
+    ema_decay: float = 0.9999
+    checkpointing_steps: int = 500
+    checkpoints_total_limit: int = 2
+    validation_steps: int = 500
+    validation_rows: int = 128
+    sample_rows: int = 4
+    logging_steps: int = 10
+    balance_steps: int = 200
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    report_to: Literal["none", "tensorboard", "wandb"] = "none"
+    step: str = "relatum.engine.step:diffusion_step"
+
+    def __post_init__(self) -> None:
+        at_least_one = ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "checkpoints_total_limit")
+        for name in (*at_least_one, "validation_steps", "logging_steps", "balance_steps"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"train.{name} is {getattr(self, name)}, expected 1 or more")
+        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
+            raise RecipeError("train: learning_rate and max_grad_norm must be above 0")
+        if not 0 < self.ema_decay < 1:
+            raise RecipeError(f"train.ema_decay is {self.ema_decay}, expected between 0 and 1")
+
+    def learning_rate_at(self, updates: int) -> float:
+        """The learning rate of the update after `updates` updates: a pure function, so that resuming needs no state."""
+        if updates < self.lr_warmup_steps:
+            return self.learning_rate * (updates + 1) / self.lr_warmup_steps
+        left = 1 - (updates - self.lr_warmup_steps) / max(1, self.max_train_steps - self.lr_warmup_steps)
+        match self.lr_scheduler:
+            case "constant":
+                return self.learning_rate
+            case "linear":
+                return self.learning_rate * max(left, 0.0)
+            case "cosine":
+                return self.learning_rate * 0.5 * (1 - math.cos(math.pi * max(left, 0.0)))

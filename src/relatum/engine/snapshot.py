@@ -1,0 +1,87 @@
+"""What a checkpoint holds: the weights as diffusers reads them, their average, the optimizer, and what objectives remember."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..core.errors import DataError, RecipeError
+from ..models.denoiser import Denoiser
+from ..models.trainable import LORA_FILE, load_lora, save_lora
+from .checkpoint import TrainerState, read_state, write_state
+from .ema import EMA
+from .journal import environment
+from .weights import load_module, load_optimizer, load_tensors, save_module, save_optimizer, save_tensors
+
+__all__ = ["Snapshot", "load_weights", "save_weights"]
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def save_weights(network: nn.Module, folder: Path) -> None:
+    """A denoiser's UNet as a diffusers folder, or its LoRA alone; any other module as safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    unet: Any = network.network if isinstance(network, Denoiser) else None
+    if unet is None:
+        save_module(network, folder / WEIGHTS)
+    elif getattr(unet, "peft_config", None):
+        save_lora(unet, folder)
+    else:
+        unet.save_config(folder)
+        save_module(unet, folder / WEIGHTS)
+
+
+def load_weights(network: nn.Module, folder: Path) -> None:
+    """The inverse of `save_weights`. DataError or RecipeError where the weights are of another architecture."""
+    unet: Any = network.network if isinstance(network, Denoiser) else network
+    lora = bool(getattr(unet, "peft_config", None))
+    if lora != (folder / LORA_FILE).exists():
+        raise RecipeError(f"{folder}: written {'without' if lora else 'with'} LoRA, the recipe trains {'with' if lora else 'without'} it")
+    if lora:
+        load_lora(unet, folder)
+    else:
+        load_module(unet, folder / WEIGHTS)
+
+
+class Snapshot:
+    """Writes and reads the state of a run that is not a pure function of its step."""
+
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None, parts: Any, signature: str) -> None:
+        self.network, self.optimizer, self.ema, self.signature = network, optimizer, ema, signature
+        self.blend = getattr(parts, "blend", None)
+
+    def write(self, folder: Path, step: int, samples_seen: int, seed: int, extra: dict[str, Any]) -> None:
+        """Fills a checkpoint's folder: unet/, unet_ema/, optimizer, objectives, trainer_state.json."""
+        save_weights(self.network, folder / "unet")
+        if self.ema is not None:
+            with self.ema.applied(self.network):
+                save_weights(self.network, folder / "unet_ema")
+            extra = {**extra, "ema_updates": self.ema.updates}
+        save_optimizer(self.optimizer, folder / "optimizer.safetensors")
+        remembered = {} if self.blend is None else self.blend.state()
+        if remembered:
+            save_tensors(remembered, folder / "objectives.safetensors")
+        versions = environment()["versions"]
+        write_state(folder, TrainerState(step, samples_seen, seed, self.signature, versions, extra))
+
+    def read(self, folder: Path) -> TrainerState:
+        """Puts everything back. RecipeError if the run's settings were others."""
+        state = read_state(folder)
+        if state.recipe_hash != self.signature:
+            raise RecipeError(
+                f"{folder} was written with other settings of data, model, objectives or training; "
+                "give the recipe another output_dir, or delete the folder to start again"
+            )
+        if self.ema is not None:
+            if not (folder / "unet_ema").is_dir():
+                raise DataError(f"{folder}: no unet_ema, although the recipe averages weights")
+            load_weights(self.network, folder / "unet_ema")
+            self.ema.take(self.network, int(state.extra["ema_updates"]))
+        load_weights(self.network, folder / "unet")
+        load_optimizer(self.optimizer, folder / "optimizer.safetensors")
+        if self.blend is not None and (folder / "objectives.safetensors").exists():
+            self.blend.load_state(load_tensors(folder / "objectives.safetensors")[0])
+        return state

@@ -1,0 +1,298 @@
+"""The training loop: knows accelerate, checkpoints and journals, and no mathematics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ..core.draws import Draws, key_of
+from ..core.errors import DataError, Diverged, Interrupted, RecipeError
+from ..core.ranks import Ranks
+from ..tasks.base import Batch
+from .checkpoint import latest, write_checkpoint
+from .ema import EMA
+from .guard import find_nonfinite
+from .journal import Journal
+from .levels import LevelBins
+from .monitors import Monitors
+from .order import Order
+from .progress import Progress
+from .settings import TrainSettings
+from .signals import StopRequest
+from .snapshot import Snapshot
+from .step import Moment, Step, StepFunction, replace_network
+from .validate import held_out_loss
+
+__all__ = ["Batches", "Job", "Result", "train"]
+
+
+class Batches(Protocol):
+    """Rows ready for a task: cached latents (EncodedRows) or raw pixels (RawRows)."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Any) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run needs. save: writes the finished model; it is called with the EMA weights in place where there are some.
+
+    signature: hash of the settings that must be equal for a checkpoint to be resumed. show: called with a folder at the start ("sanity")
+    and at validations ("samples") to picture what the model sees and makes. levels: range of the noise levels' `time`.
+    """
+
+    parts: Any
+    step: StepFunction
+    rows: Batches
+    held_out: Batches | None
+    settings: TrainSettings
+    seed: int
+    folder: Path
+    save: Callable[[Path], None]
+    signature: str
+    levels: tuple[float, float] | None = None
+    show: Callable[[str, int], None] | None = None
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended. held_out: see `held_out_loss`. seconds and steps_per_second: of this call alone. peak_memory: bytes."""
+
+    steps: int
+    samples_seen: int
+    seconds: float
+    steps_per_second: float | None
+    held_out: Mapping[str, Any] = field(default_factory=dict)
+    peak_memory: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def train(job: Job) -> Result:
+    """Runs or resumes a job in its folder, to the end. The same command goes on where an interrupted one stopped, bit for bit on a CPU.
+
+    Raises Diverged before an update that is not finite, Interrupted after SIGINT or SIGTERM (a checkpoint was written),
+    DataError where the data set is smaller than a batch, RecipeError where the folder holds a run of other settings.
+    """
+    from accelerate import Accelerator
+
+    settings = job.settings
+    trackers = None if settings.report_to == "none" else settings.report_to
+    accelerator = Accelerator(
+        mixed_precision=settings.mixed_precision,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        log_with=trackers,
+        project_dir=str(job.folder) if trackers else None,
+    )
+    with _Loop(job, accelerator) as loop:
+        return loop.run()
+
+
+class _Loop:
+    """The state of a running job."""
+
+    def __init__(self, job: Job, accelerator: Any) -> None:
+        s = self.settings = job.settings
+        self.job, self.accelerator, self.main = job, accelerator, accelerator.is_main_process
+        size = accelerator.num_processes
+        self.ranks = Ranks(accelerator.process_index, size, accelerator.gather if size > 1 else None)
+        self.order = Order(len(job.rows), job.seed, s.train_batch_size, s.gradient_accumulation_steps, size)
+        if len(job.rows) < s.train_batch_size * size:
+            raise DataError(
+                f"{len(job.rows)} training rows are fewer than one batch ({s.train_batch_size} x {size} processes); "
+                "lower train.train_batch_size or add rows"
+            )
+        self.network = job.parts.network.to(accelerator.device)
+        self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise RecipeError("model: nothing is trainable with these settings")
+        optimizer = _adamw(self.parameters, s)
+        self.ema = EMA(self.network, s.ema_decay) if s.use_ema else None
+        self.snapshot = Snapshot(self.network, optimizer, self.ema, job.parts, job.signature)
+        self.updates = self.skipped = 0
+        self._resume()
+        wrapped, self.optimizer = accelerator.prepare(self.network, optimizer)
+        self.parts = replace_network(job.parts, wrapped)
+        self.monitors = Monitors()
+        self.bins = None if job.levels is None else LevelBins(job.levels)
+        self.held_out: dict[str, Any] = {}
+
+    def __enter__(self) -> _Loop:
+        track = None
+        if self.settings.report_to != "none":
+            self.accelerator.init_trackers("logs")
+            track = self.accelerator.log
+        self.journal = Journal(self.job.folder, self.updates or None, track) if self.main else None
+        self.progress = Progress("train", self.settings.max_train_steps, self.updates, quiet=self.job.quiet or not self.main)
+        self.progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.progress.__exit__(*error)
+        if self.journal is not None:
+            self.journal.close()
+        self.accelerator.end_training()
+        self.accelerator.free_memory()
+
+    def run(self) -> Result:
+        started, first = time.perf_counter(), self.updates
+        if self.updates == 0:
+            self._show("sanity")
+        with StopRequest() as stop:
+            while self.updates < self.settings.max_train_steps:
+                self._update()
+                last = self.updates == self.settings.max_train_steps
+                if last or self.updates % self.settings.validation_steps == 0:
+                    self._validate()
+                stopping = self._any_rank(stop.requested)
+                if last or stopping or self.updates % self.settings.checkpointing_steps == 0:
+                    self._checkpoint()
+                if stopping and not last:
+                    raise Interrupted(f"stopped by a signal at step {self.updates}; run the same command again to go on")
+        seconds = time.perf_counter() - started
+        seen = self.updates * self.order.samples_per_update
+        speed = (self.updates - first) / seconds if self.updates > first else None
+        end = {"event": "done", "samples_seen": seen, "seconds": seconds, "steps_per_second": speed, "peak_memory": _peak_memory()}
+        if first < self.updates:
+            self._write(end | {"warnings": self.monitors.warnings})
+        self._finish()
+        return Result(self.updates, seen, seconds, speed, self.held_out, _peak_memory(), tuple(self.monitors.warnings))
+
+    def _update(self) -> None:
+        """One optimizer update over its micro-batches; nothing changes if anything is not finite."""
+        s, accelerator = self.settings, self.accelerator
+        torch.manual_seed(key_of(self.job.seed, "torch", self.updates, self.ranks.rank))  # dropout in networks resumes exactly
+        moment = Moment(self.updates, measure=self.updates % s.balance_steps == 0)
+        steps: list[Step] = []
+        problem: str | None = None
+        for micro in range(s.gradient_accumulation_steps):
+            positions = self.order.positions(self.updates, micro, self.ranks.rank)
+            batch = self.job.rows.batch(self.order.indices(positions)).to(accelerator.device)
+            last = micro + 1 == s.gradient_accumulation_steps
+            with self._synchronized(last):
+                with accelerator.autocast():
+                    step = self.job.step(self.parts, batch, Draws(self.job.seed, positions), self.ranks, moment)
+                accelerator.backward(step.total.mean())
+            norm = accelerator.clip_grad_norm_(self.parameters, s.max_grad_norm) if last else None
+            found = find_nonfinite(step.losses, step.total, norm, batch.where, step.level, self.ranks)
+            problem = problem or found
+            steps.append(step)
+        if problem is None:
+            self._apply()
+        else:
+            self._write({"event": "not finite", "problem": problem})
+            if s.on_nonfinite == "stop":
+                raise Diverged(f"update {self.updates}: {problem}. No update was made; checkpoints/last-good is from before")
+            self.skipped += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        self.updates += 1
+        self._log(steps, norm)
+
+    def _synchronized(self, last: bool) -> AbstractContextManager[Any]:
+        """Gradients travel between processes once an update, at its last micro-batch."""
+        return nullcontext() if last else self.accelerator.no_sync(self.parts.network)
+
+    def _apply(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate_at(self.updates)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update(self.network)
+
+    def _log(self, steps: list[Step], norm: Any) -> None:
+        for step in steps:
+            self.monitors.see(step)
+            if self.bins is not None and step.level is not None:
+                self.bins.add(step.level, step.losses)
+        seen = self.updates * self.order.samples_per_update
+        terms = None
+        if self.updates % self.settings.logging_steps == 0 or self.updates == self.settings.max_train_steps:
+            terms = self.monitors.record(self.ranks)
+            about = {"grad_norm": float(norm), "lr": self.settings.learning_rate_at(self.updates - 1), "samples_seen": seen}
+            self._write({**terms, **about, **({"skipped_updates": self.skipped} if self.skipped else {})})
+            terms = {name: value for name, value in terms.items() if "/" not in name}
+        self.progress.advance(terms, samples=self.order.samples_per_update)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        if self.journal is not None:
+            self.journal.record(self.updates, record)
+
+    def _validate(self) -> None:
+        job = self.job
+        record: dict[str, Any] = {"event": "validation"}
+        if self.bins is not None:
+            record["train_by_level"] = self.bins.gather(self.ranks, self.accelerator.device).rows()
+            self.bins.clear()
+        if job.held_out is not None and len(job.held_out):
+            with self._averaged():
+                limit, device = job.settings.validation_rows, self.accelerator.device
+                self.held_out = held_out_loss(self.parts, job.step, job.held_out, limit, job.levels, device, self.accelerator.autocast)
+        self._write(record | self.held_out)
+        self._show("samples")
+
+    def _show(self, what: str) -> None:
+        if self.job.show is not None and self.main:
+            with self._averaged():
+                self.job.show(what, self.updates)
+        self.accelerator.wait_for_everyone()
+
+    def _any_rank(self, flag: bool) -> bool:
+        """Whether the flag is up on any process."""
+        if self.ranks.size == 1:
+            return flag
+        return bool(self.ranks.gather(torch.tensor([int(flag)], device=self.accelerator.device)).any())
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """The EMA weights in place of the raw ones, for the length of a with-block."""
+        return nullcontext() if self.ema is None else self.ema.applied(self.network)
+
+    def _checkpoint(self) -> None:
+        if self.main:
+            seen, extra = self.updates * self.order.samples_per_update, {"skipped": self.skipped, "held_out": self.held_out}
+            write_checkpoint(
+                self.job.folder,
+                self.updates,
+                lambda folder: self.snapshot.write(folder, self.updates, seen, self.job.seed, extra),
+                self.settings.checkpoints_total_limit,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        found = latest(self.job.folder)
+        if found is not None:
+            state = self.snapshot.read(found)
+            self.updates, self.skipped = state.step, int(state.extra["skipped"])
+            self.held_out = state.extra["held_out"]
+
+    def _finish(self) -> None:
+        if self.main:
+            with self._averaged():
+                self.job.save(self.job.folder / "final")
+        self.accelerator.wait_for_everyone()
+
+
+def _adamw(parameters: list[nn.Parameter], s: TrainSettings) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        parameters,
+        lr=s.learning_rate,
+        betas=(s.adam_beta1, s.adam_beta2),
+        weight_decay=s.adam_weight_decay,
+        eps=s.adam_epsilon,
+    )
+
+
+def _peak_memory() -> int:
+    """Bytes: of the GPU where there is one, else of this process's resident set."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

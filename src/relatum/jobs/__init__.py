@@ -1,0 +1,1 @@
+"""What a recipe does when it runs: open, train, edit, evaluate."""

@@ -1,0 +1,180 @@
+"""From a recipe's tables to rows, models and batches."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ..core.draws import key_of
+from ..core.errors import DataError, RecipeError
+from ..core.registry import family, reader, task
+from ..core.registry import objective as objectives
+from ..data.rows import Row
+from ..data.splits import split
+from ..engine.cache import encode_rows
+from ..engine.encoded import EncodedRows
+from ..engine.step import DiffusionParts, StepFunction
+from ..models.families.stable_diffusion import StableDiffusion
+from ..models.trainable import Trained
+from ..objectives.blend import Blend, read_blend
+from ..recipe import Recipe
+from ..tasks.base import Task
+
+__all__ = ["Opened", "check_recipe", "encode", "open_model", "open_rows", "open_task", "step_of"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training and held-out rows, and the reasons of those left out."""
+
+    train: Sequence[Row]
+    test: Sequence[Row]
+    skipped: list[str]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A recipe's model, ready to train. parts: what the step function gets."""
+
+    model: StableDiffusion
+    trained: Trained
+    task: Task
+    blend: Blend
+    parts: DiffusionParts
+
+
+def _registered() -> None:
+    """Import every file that registers something."""
+    for name in ("data", "objectives", "tasks", "metrics", "models.families.settings"):
+        importlib.import_module(f"relatum.{name}")
+
+
+def open_rows(recipe: Recipe) -> Rows:
+    """Both sides of the data; a split by group where the recipe names no test reader. DataError for an empty side."""
+    _registered()
+    source = reader.build(_with_policy(recipe, recipe.data.train), "data.train")
+    rows = source.rows()
+    if recipe.data.test is None:
+        share = recipe.data.held_out
+        train, test = split(rows, int(share) if share >= 1 else share, recipe.data.split_seed)
+        return Rows(train, test, source.skipped)
+    other = reader.build(_with_policy(recipe, recipe.data.test), "data.test")
+    test = other.rows()
+    for name, side in (("train", rows), ("test", test)):
+        if not len(side):
+            raise DataError(f"data.{name}: no rows ({len(source.skipped) + len(other.skipped)} skipped)")
+    _check_groups(rows, test)
+    return Rows(rows, test, source.skipped + other.skipped)
+
+
+def _with_policy(recipe: Recipe, table: dict[str, Any]) -> dict[str, Any]:
+    """The reader's table with the section's `on_bad_row`, where the reader has one."""
+    kind = reader.find(table.get("kind"), "data.train.kind")
+    if "on_bad_row" in getattr(kind, "__dataclass_fields__", {}):
+        return {"on_bad_row": recipe.data.on_bad_row, **_paths(recipe.folder, table)}
+    return table
+
+
+def _paths(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
+    """Relative paths of a reader are relative to the recipe's folder."""
+    paths = {key: str(folder / table[key]) for key in ("path", "folder") if isinstance(table.get(key), str)}
+    if isinstance(table.get("paths"), list):
+        paths["paths"] = [str(folder / path) for path in table["paths"]]
+    return {**table, **paths}
+
+
+def _check_groups(train: Sequence[Row], test: Sequence[Row]) -> None:
+    """A few rows of each side are enough to notice that the same file was given twice."""
+    head = {row.group for row in train[: 2 * len(test)]}
+    both = [row.group for row in test[:256] if row.group in head]
+    if both:
+        raise DataError(f"data.test shares the group {both[0]!r} with data.train; held-out rows must be of other sources")
+
+
+def open_task(recipe: Recipe) -> Task:
+    _registered()
+    return task.build(recipe.task, "task")
+
+
+def open_model(recipe: Recipe) -> Opened:
+    """The checkpoint with its trainable part, its task and its objectives."""
+    _registered()
+    job = open_task(recipe)
+    blend = read_blend(recipe.objectives)
+    settings: Any = family.build(_model_table(recipe), "model")
+    model, trained = settings.open("edit" if job.image_channels else "image", key_of(recipe.seed, "adapters"))
+    if any(ask.model == "reference" for ask in blend.asks) and trained.without_adapters is None:
+        raise RecipeError('objectives: a term asks the reference model, which exists only for [model.train] kind = "lora"')
+    parts = DiffusionParts(model.denoiser(trained.without_adapters), model.kind, model.path, job, blend, model.codec)
+    return Opened(model, trained, job, blend, parts)
+
+
+def _model_table(recipe: Recipe) -> dict[str, Any]:
+    """A relative path of the checkpoint is relative to the recipe's folder where something is there, else a hub id."""
+    table = dict(recipe.model)
+    name = table.get("pretrained_model_name_or_path")
+    if isinstance(name, str) and (recipe.folder / name).exists():
+        table["pretrained_model_name_or_path"] = str(recipe.folder / name)
+    return table
+
+
+def encode(recipe: Recipe, opened: Opened, rows: Sequence[Row], cache: Path, progress: Any = None) -> EncodedRows:
+    """The rows as cached latents and text states."""
+    return encode_rows(
+        rows,
+        opened.task.needs,
+        recipe.data.resolution,
+        opened.model.codec,
+        opened.model.text,
+        cache,
+        dtype=cast(Any, recipe.data.cache_dtype),
+        progress=progress,
+        on_bad_row=cast(Any, recipe.data.on_bad_row),
+    )
+
+
+def step_of(recipe: Recipe) -> StepFunction:
+    """The step function that [train] names."""
+    module, colon, name = recipe.train.step.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RecipeError(f"train.step: {recipe.train.step!r} is not module:function ({error})") from error
+    if not colon:
+        raise RecipeError(f"train.step: expected module:function, found {recipe.train.step!r}")
+    return function
+
+
+def check_recipe(recipe: Recipe) -> list[str]:
+    """Builds all that needs no weights: objectives, task, readers' rows, metrics, arms. What is worth saying, a line each."""
+    from ..metrics.evaluate import build_metrics
+    from .editing import metric_tables
+
+    _registered()
+    read_blend(recipe.objectives)
+    job = open_task(recipe)
+    build_metrics(metric_tables(recipe))
+    step_of(recipe)
+    for name in recipe.arms:
+        arm = recipe.arm(name, recipe.seed)
+        read_blend(arm.objectives)
+    rows = open_rows(recipe)
+    lines = [f"{len(rows.train)} training rows, {len(rows.test)} held out, {len(rows.skipped)} skipped"]
+    lines += [f"skipped: {reason}" for reason in rows.skipped[:20]]
+    lines += _missing_columns(job, rows)
+    lines += [f"objectives known: {', '.join(sorted(objectives.classes))}"]
+    return lines
+
+
+def _missing_columns(job: Task, rows: Rows) -> list[str]:
+    """DataError if the first rows lack what the task needs; reading all of them is `relatum cache`'s."""
+    for row in [*rows.train[:16], *rows.test[:16]]:
+        for kind, names, cells in (("image", job.needs.images, row.images), ("text", job.needs.texts, row.texts)):
+            for name in names:
+                if name not in cells:
+                    found = ", ".join(sorted(cells)) or "none"
+                    raise DataError(f"{row.where or row.id}: no {kind} {name!r}, which the task needs; found: {found}")
+    return []

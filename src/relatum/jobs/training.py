@@ -1,0 +1,157 @@
+"""`relatum train`: a recipe in, a run folder out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.draws import Draws, key_of
+from ..core.errors import RecipeError
+from ..engine.atomic import write_text
+from ..engine.card import Card, CardMetric, write_card
+from ..engine.encoded import EncodedRows
+from ..engine.journal import write_environment
+from ..engine.sample import generate
+from ..engine.train import Job, Result, train
+from ..imaging import grid, save_png
+from ..recipe import Recipe, digest
+from .opening import Opened, Rows, encode, open_model, open_rows, step_of
+
+__all__ = ["Data", "cache_folder", "open_data", "run_folder", "signature", "train_recipe", "write_run_card"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows and their encodings, which all arms of a comparison share."""
+
+    rows: Rows
+    train: EncodedRows
+    test: EncodedRows
+
+
+def run_folder(recipe: Recipe) -> Path:
+    """Where a run goes: `output_dir`, else runs/NAME under the working directory."""
+    return Path(recipe.output_dir) if recipe.output_dir else Path("runs") / recipe.name
+
+
+def cache_folder(recipe: Recipe) -> Path:
+    return Path(recipe.cache_dir) if recipe.cache_dir else Path("runs") / "cache"
+
+
+def signature(recipe: Recipe) -> str:
+    """Hash of every setting that the weights depend on; two runs of one signature end in the same weights on a CPU."""
+    table = recipe.table()
+    free = ("checkpointing_steps", "checkpoints_total_limit", "validation_steps", "validation_rows", "sample_rows")
+    steps = {k: v for k, v in table["train"].items() if k not in (*free, "logging_steps", "balance_steps", "report_to")}
+    plugins = [(recipe.folder / plugin).read_text(encoding="utf-8") for plugin in recipe.plugins]
+    return digest({**{k: table[k] for k in ("data", "model", "task", "objectives", "seed")}, "train": steps, "plugins": plugins})
+
+
+def open_data(recipe: Recipe, opened: Opened, progress: Any = None) -> Data:
+    """Reads and encodes both sides; what is cached already costs a hash a row."""
+    rows = open_rows(recipe)
+    cache = cache_folder(recipe)
+    return Data(rows, encode(recipe, opened, rows.train, cache, progress), encode(recipe, opened, rows.test, cache, progress))
+
+
+def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None = None, quiet: bool = False) -> Result:
+    """Trains, resumes, or finds finished what the recipe says. RecipeError where the folder holds a run of other settings."""
+    folder = folder or run_folder(recipe)
+    done = folder / "done.json"
+    mine = signature(recipe)
+    if done.is_file() and (folder / "final").is_dir():
+        finished = json.loads(done.read_text(encoding="utf-8"))
+        if finished.pop("signature") != mine:
+            raise RecipeError(f"{folder} holds a finished run of other settings; give another output_dir or delete it")
+        return Result(**{**finished, "warnings": tuple(finished["warnings"])})
+    torch.manual_seed(key_of(recipe.seed, "init"))
+    opened = open_model(recipe)
+    data = data or open_data(recipe, opened)
+    _write_head(recipe, folder)
+    job = Job(
+        parts=opened.parts,
+        step=step_of(recipe),
+        rows=data.train,
+        held_out=data.test,
+        settings=recipe.train,
+        seed=recipe.seed,
+        folder=folder,
+        save=opened.model.save_pipeline,
+        signature=mine,
+        levels=opened.parts.path.bins,
+        show=lambda what, step: _show(recipe, opened, data, folder, what, step),
+        quiet=quiet,
+    )
+    result = train(job)
+    if int(torch.distributed.is_initialized() and torch.distributed.get_rank()) == 0:
+        if opened.trained.without_adapters is not None:
+            from ..models.trainable import save_lora
+
+            save_lora(opened.model.unet, folder / "final")
+        write_run_card(recipe, folder, result)
+        write_text(done, json.dumps({**dataclasses.asdict(result), "signature": mine}, indent=2) + "\n")
+    return result
+
+
+def write_run_card(recipe: Recipe, folder: Path, result: Result, metrics: Mapping[str, Any] | None = None) -> None:
+    """README.md of the run folder; metrics: estimates by name."""
+    table = recipe.table()
+    rows = [CardMetric(name, e.value, None if e.stderr is None else e.value - 1.96 * e.stderr,
+                       None if e.stderr is None else e.value + 1.96 * e.stderr, e.n) for name, e in (metrics or {}).items()]
+    card = Card(
+        name=recipe.name,
+        task=str(recipe.task.get("kind")),
+        base_model=str(recipe.model.get("pretrained_model_name_or_path", recipe.model.get("kind"))),
+        data=json.dumps({k: v for k, v in recipe.data.train.items() if k not in ("path", "paths")}),
+        objectives=table["objectives"],
+        settings=table["train"],
+        metrics=rows,
+        warnings=result.warnings,
+        samples_seen=result.samples_seen,
+    )
+    write_card(folder, card)
+
+
+def _write_head(recipe: Recipe, folder: Path) -> None:
+    """What a run folder says before its first step."""
+    import tomli_w
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "recipe.resolved.toml", tomli_w.dumps(recipe.table()))
+    if recipe.source:
+        write_text(folder / "recipe.toml", recipe.source)
+    write_environment(folder)
+
+
+def _show(recipe: Recipe, opened: Opened, data: Data, folder: Path, what: str, step: int) -> None:
+    """sanity/: the first batch as the model sees it. samples/: held-out rows after this many steps."""
+    side = data.train if what == "sanity" else data.test
+    count = min(recipe.train.sample_rows, len(side))
+    if count == 0:
+        return
+    batch, model = side.batch(list(range(count))), opened.model
+    device = next(model.unet.parameters()).device
+    columns = []
+    for name in opened.task.needs.images:
+        columns.append(model.codec.decode(model.codec.latents(batch.to(device).moments[name], None)).cpu())
+    if what == "sanity":
+        episode = opened.task.episode(batch.to(device), model.codec, opened.blend.asks, Draws(recipe.seed, list(range(count))))
+        level = opened.parts.path.draw(Draws(recipe.seed, list(range(count)))).to(device)
+        noise = Draws(recipe.seed, list(range(count))).normal("noise", episode.target.shape[1:]).to(device)
+        columns.append(model.codec.decode(level.blend(episode.target, noise)).cpu())
+        lines = [f"{name}\t{where}" for name, where in zip(batch.ids, batch.where, strict=True)]
+        write_text(folder / "sanity" / "batch.tsv", "\n".join(lines) + "\n")
+    else:
+        image = model.codec.source(batch.moments["source"]) if opened.task.image_channels else None
+        text = batch.tokens[opened.task.needs.texts[0]]
+        columns.append(
+            generate(model, recipe.sample, seed=recipe.seed, ids=batch.ids, tokens=text, size=recipe.data.resolution, image=image)
+        )
+    picture = grid(torch.stack(columns, 1).flatten(0, 1), len(columns))
+    save_png(folder / what / f"step-{step:06d}.png", picture)

@@ -1,0 +1,205 @@
+"""A recipe: everything that a run needs, in one TOML file, loaded strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from .core.errors import RecipeError
+from .core.load import load, near
+from .engine.sample import Sampling
+from .engine.settings import TrainSettings
+
+__all__ = ["CompareSettings", "DataSettings", "EvaluateSettings", "Recipe", "read_recipe", "recipe_from", "shipped"]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """[data]. `train` and `test` are reader tables (`kind` and its settings); without `test`, `held_out` of the groups is set aside.
+
+    resolution: edge of the square pictures, in pixels. held_out: share of the groups, or their number where it is 1 or more.
+    on_bad_row: "skip" leaves unreadable rows out and counts them.
+    """
+
+    train: dict[str, Any]
+    resolution: int = 32
+    test: dict[str, Any] | None = None
+    held_out: float = 0.1
+    split_seed: int = 0
+    on_bad_row: str = "stop"
+    cache_dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """[evaluate]. rows: held-out rows that are edited and judged. metrics: by name; `settings.NAME` are a metric's own.
+
+    clip, features: extractors by name or path (a bundled name, a folder, or a hub id). safety_checker: path or hub id; "" for none.
+    """
+
+    rows: int = 128
+    batch_size: int = 32
+    metrics: tuple[str, ...] = ("fd", "kd", "clip_sim", "clip_dir", "coherence", "psnr", "ssim", "edit_accuracy", "preservation")
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clip: str = "clip"
+    features: str = "tinyconv"
+    safety_checker: str = ""
+    prompt: str = "target"
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """[compare]. headline: the metric that decides, declared in advance. baseline: the arm that the others are set against.
+
+    smallest_effect: by metric, what is too small to matter; makes "no worse" a verdict. grid_rows: held-out rows that the report shows.
+    may_differ: settings such as "train.learning_rate" that arms may differ in although budgets must be equal.
+    """
+
+    baseline: str = ""
+    headline: str = "edit_accuracy"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    smallest_effect: dict[str, float] = field(default_factory=dict)
+    grid_rows: int = 8
+    resamples: int = 2000
+    may_differ: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run, or with [arms] one comparison. Tables whose settings belong to a registered class stay tables until it is built."""
+
+    name: str
+    data: DataSettings
+    model: dict[str, Any]
+    task: dict[str, Any]
+    train: TrainSettings = field(default_factory=TrainSettings)
+    objectives: dict[str, dict[str, Any]] = field(default_factory=lambda: {"denoise": {"kind": "denoise"}})
+    sample: Sampling = field(default_factory=Sampling)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    compare: CompareSettings = field(default_factory=CompareSettings)
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+    plugins: tuple[str, ...] = ()
+    output_dir: str = ""
+    cache_dir: str = ""
+    folder: Path = field(default=Path("."))
+    source: str = ""
+
+    def table(self) -> dict[str, Any]:
+        """All settings as plain tables, defaults included: what recipe.resolved.toml holds."""
+        plain = dataclasses.asdict(self)
+        del plain["folder"], plain["source"]
+        return _without_none(plain)
+
+    def arm(self, name: str, seed: int) -> Recipe:
+        """The recipe of one arm: the base, what differs, and a training seed. RecipeError names an arm that does not exist."""
+        if name not in self.arms:
+            raise RecipeError(f"arms: no arm {name!r}{near(name, self.arms)}")
+        base = {k: v for k, v in self.table().items() if k != "arms"}
+        return recipe_from({**merged(base, self.arms[name]), "seed": seed}, self.folder, f"arms.{name}")
+
+
+def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `more` laid over it, table by table."""
+    out = dict(base)
+    for key, value in more.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merged(out[key], value) if both else value
+    return out
+
+
+def digest(table: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that change with any value of the table."""
+    return hashlib.sha256(json.dumps(table, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    folder = Path(str(resources.files("relatum") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from a file, or a shipped one by name. overrides: "section.key=value" with the value in TOML, a bare word being a string.
+
+    RecipeError names file and key of whatever does not fit.
+    """
+    path = Path(source)
+    if not path.exists() and str(source) in shipped():
+        path = shipped()[str(source)]
+    if not path.is_file():
+        raise RecipeError(f"no recipe at {str(source)!r}; give a .toml file or a shipped name{near(str(source), shipped())}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+    for override in overrides:
+        table = merged(table, _override(override))
+    try:
+        return dataclasses.replace(recipe_from(table, path.resolve().parent), source=text)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def recipe_from(table: Mapping[str, Any], folder: Path, where: str = "") -> Recipe:
+    """A recipe from plain tables; plug-ins are looked up beside `folder` and imported first."""
+    for own in ("folder", "source"):
+        if own in table:
+            raise RecipeError(f"{own}: Recipe has no setting {own!r}")
+    recipe = load(Recipe, {**table, "folder": folder}, where)
+    if recipe.data.resolution < 8 or recipe.data.held_out <= 0:
+        raise RecipeError("data: resolution must be 8 or more and held_out above 0")
+    for plugin in recipe.plugins:
+        import_plugin(folder / plugin)
+    return recipe
+
+
+def import_plugin(path: Path) -> None:
+    """Run a Python file that registers objectives, metrics, readers or tasks. Once a file and content."""
+    if not path.is_file():
+        raise RecipeError(f"plugins: no file {path}; paths are relative to the recipe's folder")
+    name = f"relatum_plugin_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise RecipeError(f"plugins: {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise RecipeError(f"plugins: {path} failed at import: {type(error).__name__}: {error}") from error
+
+
+def _override(text: str) -> dict[str, Any]:
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise RecipeError(f"-o {text!r}: expected section.key=value")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return parsed
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: a setting that is None is left out."""
+    if isinstance(value, Mapping):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, tuple | list):
+        return [_without_none(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
