@@ -72,7 +72,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            record["step"] + 0
+            int(record["step"])
         except (ValueError, TypeError, KeyError) as error:
             if number == len(lines) and not cut:
                 break
