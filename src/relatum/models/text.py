@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +13,9 @@ from ..core.shapes import NullTokens, Tokens
 from .codec import fingerprint_of
 
 __all__ = ["TextEncoder"]
+
+
+_BOOKKEEPING = ("_name_or_path", "architectures", "dtype", "transformers_version")  # written by saving, without effect
 
 
 class TextEncoder:
@@ -34,8 +37,12 @@ class TextEncoder:
         """Identifies configuration, weights and tokenizer: the key of everything that is cached from this encoder."""
         if self._fingerprint is None:
             config: Any = self.encoder.config
-            about = {key: value for key, value in config.to_dict().items() if key not in ("transformers_version", "_name_or_path")}
-            words = hashlib.sha256(f"{self.length}\n{self.tokenizer.backend_tokenizer.to_str()}".encode()).hexdigest()
+            about = {key: value for key, value in config.to_dict().items() if key not in _BOOKKEEPING}
+            rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
+            rules = {
+                key: value for key, value in rules.items() if key not in ("padding", "truncation")
+            }  # the last call's, not its own
+            words = [self.length, self.tokenizer.pad_token_id, rules]
             self._fingerprint = fingerprint_of({"encoder": about, "tokenizer": words}, self.encoder)
         return self._fingerprint
 

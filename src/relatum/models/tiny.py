@@ -93,7 +93,8 @@ def _vae(factor: int) -> Any:
     import diffusers
 
     levels = {2: 2, 4: 3, 8: 4}[factor]
-    return diffusers.AutoencoderKL(
+    build: Any = diffusers.AutoencoderKL  # its annotations say tuples of one
+    return build(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         block_out_channels=(8, *(16,) * (levels - 1)),

@@ -114,7 +114,8 @@ def save_lora(network: nn.Module, folder: Path) -> Path:
         raise RecipeError("the network has no LoRA adapters to save")
     folder.mkdir(parents=True, exist_ok=True)
     partial = LORA_FILE.replace(".safetensors", ".partial.safetensors")
-    StableDiffusionPipeline.save_lora_weights(
+    save: Any = StableDiffusionPipeline.save_lora_weights
+    save(
         folder,
         unet_lora_layers=get_peft_model_state_dict(unet, adapter_name=ADAPTER),
         unet_lora_adapter_metadata=unet.peft_config[ADAPTER].to_dict(),
