@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class Metric(Protocol):
     @property
     def better(self) -> Literal["higher", "lower"]: ...
     def update(self, samples: Samples) -> None: ...
-    def merge(self, other: Self) -> None: ...
+    def merge(self, other: Any) -> None: ...
     def compute(self) -> Estimate: ...
 
 
@@ -95,7 +95,7 @@ class MeanMetric:
         scores = self.also.setdefault(also, {}) if also else self.scores
         scores.update(zip(ids, values.detach().double().cpu().tolist(), strict=True))
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: MeanMetric) -> None:
         self.scores.update(other.scores)
         for name, scores in other.also.items():
             self.also.setdefault(name, {}).update(scores)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class Evaluator:
             features[name] = network.texts(inputs) if kind == "text" else network.images(inputs)
         return dataclasses.replace(samples, features=features)
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: Evaluator) -> None:
         """Take in what another process saw with the same metrics."""
         for name, metric in self.metrics.items():
             metric.merge(other.metrics[name])

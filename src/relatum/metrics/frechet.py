@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float64
-from torch import Tensor
 
 from ..core.errors import DataError
 from .base import Estimate
-from .moments import Matrix, Moments, matrix, pair
+from .moments import Matrix, Moments, Vector, float64, matrix, pair
 
 __all__ = [
     "frechet_debiased",
@@ -51,9 +49,9 @@ def weighted_frechet(x: Any, y: Any, wx: Any, wy: Any) -> float:
     return _distance(x, y, counts(wx, len(x), "wx"), counts(wy, len(y), "wy"))
 
 
-def counts(weights: Any, length: int, name: str) -> Float64[Tensor, "n"]:
+def counts(weights: Any, length: int, name: str) -> Vector:
     """Checked multiplicities as float64."""
-    tensor = torch.as_tensor(weights).detach().to("cpu", torch.float64)
+    tensor = float64(weights)
     if tensor.shape != (length,):
         raise DataError(f"{name}: expected {length} counts, one a row, found shape {tuple(tensor.shape)}")
     if not bool((tensor.isfinite() & (tensor >= 0)).all()):
@@ -63,7 +61,7 @@ def counts(weights: Any, length: int, name: str) -> Float64[Tensor, "n"]:
     return tensor
 
 
-def _distance(x: Matrix, y: Matrix, wx: Float64[Tensor, "n"], wy: Float64[Tensor, "m"]) -> float:
+def _distance(x: Matrix, y: Matrix, wx: Vector, wy: Vector) -> float:
     common = x.mean(0)  # near both sets, so the differences below lose nothing to an offset
     x, y = (x - common)[wx > 0], (y - common)[wy > 0]
     wx, wy = wx[wx > 0], wy[wy > 0]

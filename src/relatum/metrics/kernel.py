@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float64
-from torch import Tensor
 
 from ..core.errors import DataError
 from .base import Estimate
 from .frechet import counts
-from .moments import Matrix, matrix, pair
+from .moments import Matrix, Vector, float64, matrix, pair
 
 __all__ = ["kernel_distance", "kernel_distance_subsets", "kernel_estimate", "weighted_kernel"]
 
@@ -55,15 +53,21 @@ def kernel_estimate(x: Any, y: Any, *, paired: bool = False, origin: Any = "zero
     return Estimate(kernel.distance(), stderr, min(len(x), len(y)))
 
 
-def weighted_kernel(x: Any, y: Any, wx: Any, wy: Any, *, origin: Any = "zero") -> float:
+def weighted_kernel(x: Any, y: Any, wx: Any, wy: Any, *, paired: bool = False, origin: Any = "zero") -> float:
     """`kernel_distance` with row i counted wx[i] (wy[i]) times, where copies of one row are never a pair.
 
     Σ_{i≠j} wi wj k(xi, xj) / Σ_{i≠j} wi wj for both sets, less 2 Σ wi wj k(xi, yj) / (Σwx Σwy). A bootstrap that repeats rows
     instead counts the large k(xi, xi) among the pairs and is biased upwards. Terms of one argument are dropped before weighing:
     they cancel for equal counts and would add only noise else. All counts 1 gives `kernel_distance`.
+
+    paired: rows i of x and y belong together and wx equals wy (shared indices of a paired bootstrap). Then k(xi, yi) is counted wi
+    times, not wi² times: generated and target of one sample are alike, and their doubled weight would pull the value down.
     """
     x, y = pair(x, y)
-    return _Kernel.of(x, y, origin).weighted(counts(wx, len(x), "wx"), counts(wy, len(y), "wy"))
+    wx, wy = counts(wx, len(x), "wx"), counts(wy, len(y), "wy")
+    if paired and not torch.equal(wx, wy):
+        raise DataError("paired rows need one count each: wx and wy differ")
+    return _Kernel.of(x, y, origin).weighted(wx, wy, paired)
 
 
 def kernel_distance_subsets(
@@ -106,12 +110,16 @@ class _Kernel:
         n, m = self.xy.shape
         return (self.xx.sum() / (n * (n - 1)) + self.yy.sum() / (m * (m - 1)) - 2 * self.xy.sum() / (n * m)).item()
 
-    def weighted(self, wx: Float64[Tensor, "n"], wy: Float64[Tensor, "m"]) -> float:
+    def weighted(self, wx: Vector, wy: Vector, paired: bool) -> float:
         pairs_x, pairs_y = (w.sum() ** 2 - w.square().sum() for w in (wx, wy))
         if pairs_x <= 0 or pairs_y <= 0:
             raise DataError("all counts lie on one row; a kernel distance needs two different rows a set")
         own = wx @ self.xx @ wx / pairs_x + wy @ self.yy @ wy / pairs_y
-        return (own - 2 * (wx @ self.xy @ wy) / (wx.sum() * wy.sum())).item()
+        if not paired:
+            return (own - 2 * (wx @ self.xy @ wy) / (wx.sum() * wy.sum())).item()
+        twins, n = self.xy.diagonal(), len(wx)
+        others = (wx @ self.xy @ wx - wx.square() @ twins) / pairs_x
+        return (own - 2 * ((n - 1) * others + wx @ twins / wx.sum()) / n).item()
 
     def stderr(self, paired: bool) -> float:
         """Jackknife: each row (or pair of rows) left out in turn, from the row sums."""
@@ -127,23 +135,23 @@ class _Kernel:
         return (_jackknife(by_x) + _jackknife(by_y)) ** 0.5
 
 
-def _jackknife(left: Float64[Tensor, "n"]) -> float:
+def _jackknife(left: Vector) -> float:
     return ((len(left) - 1) / len(left) * (left - left.mean()).square().sum()).item()
 
 
-def _mean_from(origin: Any, center: Float64[Tensor, "d"]) -> Float64[Tensor, "d"]:
+def _mean_from(origin: Any, center: Vector) -> Vector:
     """The pooled mean as seen from the kernel's origin."""
     if isinstance(origin, str):
         if origin not in ("zero", "pooled"):
             raise DataError(f'origin: expected "zero", "pooled" or a point of {len(center)} numbers, found {origin!r}')
         return center if origin == "zero" else torch.zeros_like(center)
-    point = torch.as_tensor(origin).detach().to("cpu", torch.float64)
+    point = float64(origin)
     if point.shape != center.shape:
         raise DataError(f"origin: expected {len(center)} numbers, found shape {tuple(point.shape)}")
     return center - matrix(point[None], "origin", 1)[0]
 
 
-def _essential(u: Matrix, v: Matrix, m: Float64[Tensor, "d"]) -> Matrix:
+def _essential(u: Matrix, v: Matrix, m: Vector) -> Matrix:
     """The part of the cubic kernel that depends on both arguments; u and v are deviations from the pooled mean m."""
     d = len(m)
     gram = u @ v.T / d

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from ..core.errors import DataError
 
-__all__ = ["Matrix", "Moments", "matrix", "pair", "weighted_moments"]
+__all__ = ["Matrix", "Moments", "Vector", "float64", "matrix", "pair", "weighted_moments"]
 
-Matrix = Float64[Tensor, "n d"]
+Matrix = Float64[Tensor, "_ _"]
+Vector = Float64[Tensor, "_"]
 
 
 def matrix(features: Any, name: str, least: int = 2) -> Matrix:
@@ -22,7 +24,7 @@ def matrix(features: Any, name: str, least: int = 2) -> Matrix:
     Raises DataError that names the set where it is not two-dimensional, has fewer than `least` rows or is not finite.
     """
     try:
-        tensor = torch.as_tensor(features).detach().to("cpu", torch.float64)
+        tensor = float64(features)
     except (TypeError, ValueError, RuntimeError) as error:
         found = type(features).__name__
         raise DataError(f"{name}: expected numbers of shape (samples, features), found {found} ({error})") from error
@@ -34,6 +36,13 @@ def matrix(features: Any, name: str, least: int = 2) -> Matrix:
     if len(bad):
         raise DataError(f"{name}: row {int(bad[0])} holds NaN or infinity ({len(bad)} such rows); find the sample that made it")
     return tensor
+
+
+def float64(values: Any) -> Tensor:
+    """A detached float64 copy on the CPU; lists never pass through float32, read-only arrays are welcome."""
+    if isinstance(values, Tensor):
+        return values.detach().to("cpu", torch.float64)
+    return torch.from_numpy(np.array(values, dtype=np.float64))
 
 
 def pair(x: Any, y: Any, least: int = 2) -> tuple[Matrix, Matrix]:
@@ -52,8 +61,8 @@ class Moments:
     """
 
     count: float
-    mean: Float64[Tensor, "d"]
-    scatter: Float64[Tensor, "d d"]
+    mean: Vector
+    scatter: Matrix
 
     @classmethod
     def of(cls, x: Any) -> Moments:
@@ -76,7 +85,7 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
-def weighted_moments(x: Matrix, weights: Float64[Tensor, "n"]) -> Moments:
+def weighted_moments(x: Matrix, weights: Vector) -> Moments:
     """The moments of x with row i counted weights[i] times. Centered on a first mean, so that an offset costs no digits."""
     count = weights.sum().item()
     first = x.mean(0)

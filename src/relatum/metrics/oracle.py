@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from .coherence import changed_region, masked_mean_square
 __all__ = ["AttributeAccuracy", "EditAccuracy", "Eye", "Preservation", "RelationAccuracy", "Seen"]
 
 
+@runtime_checkable
 class Seen(Protocol):
     """An object read from an image; (x, y) is its center, x to the right and y down, in sides of the image."""
 

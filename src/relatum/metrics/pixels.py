@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,11 +29,21 @@ def psnr(generated: Pixels, target: Pixels, data_range: float = 2.0) -> PerSampl
 
 
 def ssim(generated: Pixels, target: Pixels, data_range: float = 2.0, window: int = 11, sigma: float = 1.5) -> PerSample:
-    """(b,) structural similarity (Wang et al. 2004, eq. 13; Gaussian 11 × 11, σ 1.5, K 0.01 and 0.03), mean over whole windows."""
-    return ssim_map(generated, target, data_range, window, sigma).flatten(1).mean(1)
+    """(b,) structural similarity (Wang et al. 2004, eq. 13; Gaussian 11 × 11, σ 1.5, K 0.01 and 0.03), mean over all pixels.
+
+    Images are continued by reflection, as torchmetrics does; the paper's code leaves the border out.
+    """
+    _same(generated, target)
+    edge = window // 2
+    if min(generated.shape[-2:]) <= edge:
+        raise ShapeError(f"SSIM with a window of {window} needs images larger than {edge} pixels, found {tuple(generated.shape)}")
+    padded = (functional.pad(images, (edge, edge, edge, edge), mode="reflect") for images in (generated, target))
+    return ssim_map(*padded, data_range, window, sigma).flatten(1).mean(1)
 
 
-def ssim_map(generated: Pixels, target: Pixels, data_range: float = 2.0, window: int = 11, sigma: float = 1.5) -> Pixels:
+def ssim_map(
+    generated: Pixels, target: Pixels, data_range: float = 2.0, window: int = 11, sigma: float = 1.5
+) -> Float[Tensor, "b 3 _ _"]:
     """(b 3 h-window+1 w-window+1): the similarity of every window that lies wholly inside the image. In [-1, 1]."""
     _same(generated, target)
     if min(generated.shape[-2:]) < window or window % 2 == 0:

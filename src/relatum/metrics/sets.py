@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class FeatureSets:
             rows = samples.features[f"{self.extractor}:{side}"].detach().double().cpu()
             self.kept[side].update(zip(samples.ids, rows, strict=True))
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: FeatureSets) -> None:
         for side, rows in other.kept.items():
             self.kept[side].update(rows)
 

@@ -42,7 +42,7 @@ class Extractor:
         return f"{self.weights[:8]} {self.preprocessing}"
 
     def label(self, metric: str) -> str:
-        """The honest name of a metric on these features: "FID" for known weights and preprocessing only, else "fd[name 1a2b3c4d]"."""
+        """The honest name of a metric on these features: "FID" for known weights *and* preprocessing, else "fd[name 1a2b3c4d]"."""
         known = KNOWN.get((self.weights[:8], self.preprocessing), {})
         flag = ", in loss" if self.in_loss else ""
         return known.get(metric, f"{metric}[{self.name} {self.weights[:8]}{flag}]")

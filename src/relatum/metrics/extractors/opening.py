@@ -87,7 +87,8 @@ def _clip(name: str, where: Path | str, device: str) -> Extractor:
     """CLIP's two towers with their projections. Long texts are cut to the model's length and keep their end token."""
     from transformers import AutoTokenizer, CLIPModel
 
-    model: Any = CLIPModel.from_pretrained(where).eval().requires_grad_(False).to(device)
+    model: Any = CLIPModel.from_pretrained(where)
+    model = model.eval().requires_grad_(False).to(device)
     tokenizer = AutoTokenizer.from_pretrained(where)
     size, length = model.config.vision_config.image_size, model.config.text_config.max_position_embeddings
     mean, std, words = _normalization(where, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), size)

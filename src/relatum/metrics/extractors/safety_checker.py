@@ -23,9 +23,10 @@ def open_safety_checker(path: str, device: str = "cpu") -> Callable[[Pixels], li
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
     try:
-        model: Any = StableDiffusionSafetyChecker.from_pretrained(path).eval().requires_grad_(False).to(device)
+        model: Any = StableDiffusionSafetyChecker.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: no safety checker there ({str(error).splitlines()[0]})") from error
+    model = model.eval().requires_grad_(False).to(device)
     size = model.config.vision_config.image_size
 
     def check(pixels: Pixels) -> list[bool]:
