@@ -117,6 +117,14 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"section.key": value} for every leaf."""
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        out |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return out
+
+
 def digest(table: Mapping[str, Any]) -> str:
     """16 hexadecimal digits that change with any value of the table."""
     return hashlib.sha256(json.dumps(table, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..core.draws import Draws, key_of
-from ..core.errors import RecipeError
+from ..core.errors import DataError, RecipeError
 from ..engine.atomic import write_text
 from ..engine.card import Card, CardMetric, write_card
 from ..engine.encoded import EncodedRows
@@ -23,7 +23,9 @@ from ..imaging import grid, save_png
 from ..recipe import Recipe, digest
 from .opening import Opened, Rows, encode, open_model, open_rows, step_of
 
-__all__ = ["Data", "cache_folder", "open_data", "run_folder", "signature", "train_recipe", "write_run_card"]
+__all__ = ["Data", "cache_folder", "finished", "open_data", "run_folder", "signature", "train_recipe", "write_run_card"]
+
+DONE = "done.json"
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,11 @@ def open_data(recipe: Recipe, opened: Opened, progress: Any = None) -> Data:
 def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None = None, quiet: bool = False) -> Result:
     """Trains, resumes, or finds finished what the recipe says. RecipeError where the folder holds a run of other settings."""
     folder = folder or run_folder(recipe)
-    done = folder / "done.json"
     mine = signature(recipe)
-    if done.is_file() and (folder / "final").is_dir():
-        finished = json.loads(done.read_text(encoding="utf-8"))
-        if finished.pop("signature") != mine:
+    if (folder / DONE).is_file() and (folder / "final").is_dir():
+        if json.loads((folder / DONE).read_text(encoding="utf-8"))["signature"] != mine:
             raise RecipeError(f"{folder} holds a finished run of other settings; give another output_dir or delete it")
-        return Result(**{**finished, "warnings": tuple(finished["warnings"])})
+        return finished(folder)
     torch.manual_seed(key_of(recipe.seed, "init"))
     opened = open_model(recipe)
     data = data or open_data(recipe, opened)
@@ -95,8 +95,18 @@ def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None =
 
             save_lora(opened.model.unet, folder / "final")
         write_run_card(recipe, folder, result)
-        write_text(done, json.dumps({**dataclasses.asdict(result), "signature": mine}, indent=2) + "\n")
+        write_text(folder / DONE, json.dumps({**dataclasses.asdict(result), "signature": mine}, indent=2) + "\n")
     return result
+
+
+def finished(folder: Path) -> Result:
+    """How the finished run in this folder ended; DataError where there is none."""
+    try:
+        table = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        del table["signature"]
+        return Result(**{**table, "warnings": tuple(table["warnings"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / DONE}: not the end of a run ({error}); run relatum train again") from error
 
 
 def write_run_card(recipe: Recipe, folder: Path, result: Result, metrics: Mapping[str, Any] | None = None) -> None:
@@ -145,6 +155,7 @@ def _show(recipe: Recipe, opened: Opened, data: Data, folder: Path, what: str, s
         level = opened.parts.path.draw(Draws(recipe.seed, list(range(count)))).to(device)
         noise = Draws(recipe.seed, list(range(count))).normal("noise", episode.target.shape[1:]).to(device)
         columns.append(model.codec.decode(level.blend(episode.target, noise)).cpu())
+        (folder / what).mkdir(exist_ok=True)
         lines = [f"{name}\t{where}" for name, where in zip(batch.ids, batch.where, strict=True)]
         write_text(folder / "sanity" / "batch.tsv", "\n".join(lines) + "\n")
     else:
@@ -153,5 +164,6 @@ def _show(recipe: Recipe, opened: Opened, data: Data, folder: Path, what: str, s
         columns.append(
             generate(model, recipe.sample, seed=recipe.seed, ids=batch.ids, tokens=text, size=recipe.data.resolution, image=image)
         )
+    (folder / what).mkdir(exist_ok=True)
     picture = grid(torch.stack(columns, 1).flatten(0, 1), len(columns))
     save_png(folder / what / f"step-{step:06d}.png", picture)

@@ -42,6 +42,14 @@ class Evaluation:
     def __getitem__(self, name: str) -> Estimate:
         return self.estimates[name]
 
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """The estimates as JSON holds them: NaN is null."""
+        values = {name: dataclasses.asdict(estimate) for name, estimate in self.estimates.items()}
+        for name, table in values.items():
+            table["label"] = self.labels[name]
+            table["value"] = None if table["value"] != table["value"] else table["value"]
+        return values
+
     def reading(self, name: str) -> Reading:
         """The estimate as `comparable` takes it."""
         return Reading(name, self.estimates[name], self.fingerprints[name], biased=name.split(".")[0] in ("fd", "fd_null"))

@@ -1,0 +1,197 @@
+"""The command line: one command, few verbs. `relatum VERB RECIPE.toml [-o section.key=value ...]`. Help answers without torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+
+__all__ = ["main"]
+
+EXIT_CODES = "exit codes: 0 done, 1 other errors, 2 recipe, 3 data, 4 diverged, 130 interrupted (the same command goes on)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb; gives the exit code. User errors print one message, without a traceback unless RELATUM_TRACEBACK is set."""
+    parsed = _parser().parse_args(arguments)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from .core.errors import RelatumError
+
+    try:
+        parsed.run(parsed)
+    except RelatumError as error:
+        if os.environ.get("RELATUM_TRACEBACK"):
+            raise
+        print(f"relatum {parsed.verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"relatum {parsed.verb}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="relatum", description=__doc__, epilog=EXIT_CODES)
+    parser.add_argument("--version", action="version", version=f"relatum {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    demo = verbs.add_parser("demo", help="compare MSE with robust contrast on toy edits; ends with a report")
+    demo.add_argument("--full", action="store_true", help="all three arms, six seeds, more steps")
+    demo.add_argument("--output", type=Path, help="the report's folder (default runs/demo)")
+    _overrides(demo)
+    demo.set_defaults(run=_demo)
+    verbs.add_parser("doctor", help="what is installed, devices, missing extras").set_defaults(run=_doctor)
+    for name, run, words in (
+        ("check", _check, "validate a recipe without running it and print it resolved"),
+        ("train", _train, "train or resume"),
+        ("compare", _compare, "train every arm for every seed and report"),
+    ):
+        verb = verbs.add_parser(name, help=words)
+        _recipe(verb)
+        verb.set_defaults(run=run)
+    _cache_parser(verbs)
+    _edit_parser(verbs)
+    _evaluate_parser(verbs)
+    return parser
+
+
+def _recipe(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("recipe", help="a .toml file, or the name of a shipped recipe")
+    _overrides(verb)
+
+
+def _overrides(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("-o", dest="overrides", action="append", default=[], metavar="section.key=value", help="override a setting")
+
+
+def _cache_parser(verbs: Any) -> None:
+    cache = verbs.add_parser("cache", help="encode a recipe's rows; verify or clean the cache")
+    _recipe(cache)
+    cache.add_argument("--action", choices=("fill", "verify", "gc"), default="fill")
+    cache.set_defaults(run=_cache)
+
+
+def _edit_parser(verbs: Any) -> None:
+    edit = verbs.add_parser("edit", help="edit a picture with a trained model")
+    edit.add_argument("model", help="run folder, pipeline folder, bundled name (relatum:toy-edit) or hub id")
+    edit.add_argument("--image", required=True, type=Path)
+    edit.add_argument("--instruction", required=True)
+    edit.add_argument("--output", type=Path, default=Path("edited.png"))
+    edit.add_argument("--resolution", type=int, help="edge in pixels (default: what the model was trained at)")
+    edit.add_argument("--seed", type=int, default=0)
+    edit.add_argument("--count", type=int, default=1, help="variations, side by side")
+    edit.add_argument("--num-inference-steps", type=int, default=20)
+    edit.add_argument("--guidance-scale", type=float, default=3.0)
+    edit.add_argument("--image-guidance-scale", type=float, default=1.5)
+    edit.add_argument("--scheduler", default="DDIMScheduler")
+    edit.set_defaults(run=_edit)
+
+
+def _evaluate_parser(verbs: Any) -> None:
+    evaluate = verbs.add_parser("evaluate", help="metrics of a recipe's trained model, or of folders of images from any model")
+    evaluate.add_argument("recipe", nargs="?", help="recipe whose finished run is evaluated")
+    _overrides(evaluate)
+    for side in ("generated", "target", "source", "masks"):
+        evaluate.add_argument(f"--{side}", type=Path, help=f"folder of {side} images; files pair by stem")
+    evaluate.add_argument("--captions", type=Path, help="JSON object or .jsonl (file_name, text): captions of the targets")
+    evaluate.add_argument("--extractor", default="tinyconv", help="features: a bundled name, folder, torchscript file or hub id")
+    evaluate.add_argument("--clip", default="", help="CLIP for captions: 'clip' (bundled), folder or hub id")
+    evaluate.add_argument("--unpaired", action="store_true", help="target is another set, not one image for each")
+    evaluate.add_argument("--output", type=Path, help="write the estimates as JSON")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from .compare.run import compare
+    from .recipe import read_recipe
+
+    recipe = read_recipe("full" if args.full else "demo", args.overrides)
+    print(f"report: {compare(recipe, args.output)}")
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    from .doctor import lines
+
+    print("\n".join(lines()))
+
+
+def _check(args: argparse.Namespace) -> None:
+    import tomli_w
+
+    from .jobs.opening import check_recipe
+
+    recipe = _read(args)
+    print(tomli_w.dumps(recipe.table()))
+    print("\n".join(f"# {line}" for line in check_recipe(recipe)))
+    if recipe.arms:
+        from .compare.run import differences_of
+
+        for arm in recipe.arms:
+            print(f"# arm {arm}: {differences_of(recipe, arm) or 'the base recipe'}")
+
+
+def _train(args: argparse.Namespace) -> None:
+    from .jobs.training import run_folder, train_recipe
+
+    recipe = _read(args)
+    result = train_recipe(recipe)
+    print(f"{result.steps} steps, {result.samples_seen} samples seen: {run_folder(recipe) / 'final'}")
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from .compare.run import compare
+
+    print(f"report: {compare(_read(args))}")
+
+
+def _cache(args: argparse.Namespace) -> None:
+    from .jobs.caching import clean, fill, verify_cache
+
+    recipe = _read(args)
+    print("\n".join({"fill": fill, "verify": verify_cache, "gc": clean}[args.action](recipe)))
+
+
+def _edit(args: argparse.Namespace) -> None:
+    from .engine.sample import Sampling
+    from .jobs.single import edit_picture
+
+    settings = Sampling(args.scheduler, args.num_inference_steps, args.guidance_scale, args.image_guidance_scale)
+    edit_picture(args.model, args.image, args.instruction, args.output, settings, args.seed, args.count, args.resolution)
+    print(args.output)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from .jobs.judging import evaluate_folders, evaluate_run, lines_of
+
+    if (args.recipe is None) == (args.generated is None):
+        from .core.errors import RecipeError
+
+        raise RecipeError("evaluate takes a recipe, or --generated FOLDER with what to compare it to; see --help")
+    if args.recipe is not None:
+        evaluation = evaluate_run(_read(args))
+    else:
+        folders = {side: getattr(args, side) for side in ("target", "source", "masks")}
+        evaluation = evaluate_folders(
+            args.generated, folders, args.captions, extractor=args.extractor, clip=args.clip, paired=not args.unpaired
+        )
+    print("\n".join(lines_of(evaluation)))
+    if args.output:
+        from .engine.atomic import write_text
+
+        write_text(args.output, json.dumps(evaluation.plain(), indent=2, allow_nan=False) + "\n")
+
+
+def _read(args: argparse.Namespace) -> Any:
+    from .recipe import read_recipe
+
+    return read_recipe(args.recipe, args.overrides)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""From the trials of a comparison to its report: estimates, paired differences, verdicts, grids."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from ..engine.train import Result
+from ..imaging import png_bytes
+from ..jobs.editing import Suite
+from ..metrics.distance import weighted_frechet, weighted_kernel
+from ..metrics.evaluate import Evaluation
+from ..recipe import Recipe
+from .schema import Agreement, Arm, Cost, Difference, Estimate, Grid, LevelLoss, Measure, Report, Row, picture
+from .statistics import Bootstrap, Scores, Statistic, rank_agreement
+from .verdict import cost_ratio, difference_of_distances, difference_of_means, estimate_of, judge
+
+__all__ = ["Outcomes", "assemble"]
+
+SOURCE_TABLE = ("fd", "clip_sim.source", "clip_sim", "clip_sim.target", "safety_rate")
+UNITS = {"psnr": ("dB", 2), "preservation": ("dB", 2), "clip_sim": ("", 2), "fd": ("", 2), "kd": ("", 4)}
+WEIGHTED: dict[str, Callable[..., float]] = {"fd": weighted_frechet, "kd": weighted_kernel}
+FIXED = ("clip_sim.source", "clip_sim.target", "fd_null")  # equal for every arm: nothing to compare
+ORACLES, LEARNED = ("edit_accuracy", "preservation", "attribute_accuracy"), ("clip_sim", "clip_dir", "featdist", "coherence", "psnr", "ssim")
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What a comparison measured. arms: what each changes, the baseline first. evaluations, results, generated: by (arm, seed)."""
+
+    recipe: Recipe
+    arms: Mapping[str, Mapping[str, str]]
+    evaluations: Mapping[Key, Evaluation]
+    results: Mapping[Key, Result]
+    generated: Mapping[Key, Any]
+    controls: Mapping[str, Evaluation]
+    suite: Suite
+    skipped: list[str]
+    not_measured: list[str]
+    directions: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    seconds: float
+
+
+def assemble(o: Outcomes) -> Report:
+    """The whole report. Distribution metrics other than fd and kd get no interval over sources, and say so."""
+    seeds = o.recipe.compare.seeds
+    bootstrap = Bootstrap(len(seeds), len(o.suite.rows), o.recipe.compare.resamples)
+    table = _Table(o, bootstrap)
+    measures = tuple(table.measure(name) for name in table.names)
+    cost = {name: _cost([o.results[name, seed] for seed in seeds]) for name in o.arms}
+    differences: list[Difference] = []
+    baseline, *others = o.arms
+    for arm in others:
+        mine = [table.difference(measure, arm, baseline) for measure in measures if measure.metric not in FIXED]
+        found = [difference for difference in mine if difference is not None]
+        differences += judge(found, measures, o.recipe.compare.headline, cost_ratio(cost[arm], cost[baseline]))
+    return Report(
+        name=o.recipe.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        headline=o.recipe.compare.headline,
+        arms=tuple(Arm(name, "", dict(changes)) for name, changes in o.arms.items()),
+        seeds=tuple(seeds),
+        measures=measures,
+        estimates=tuple(table.estimate(arm, name) for arm in o.arms for name in table.names),
+        differences=tuple(differences),
+        controls=tuple(table.control(name, metric) for name in o.controls for metric in table.names),
+        agreements=tuple(_agreements(o)),
+        loss_by_level={name: _levels([o.results[name, seed] for seed in seeds]) for name in o.arms},
+        cost=cost,
+        grids=(_grid(o),),
+        warnings=tuple(_warnings(o)),
+        not_measured=tuple(o.not_measured),
+        recipe=o.recipe.source or tomli_w.dumps(o.recipe.table()),
+        versions=dict(o.environment["versions"]),
+        environment={k: str(v) for k, v in o.environment.items() if k not in ("versions", "command")},
+        description=f"{len(o.suite.rows)} held-out rows, {len(o.arms)} arms, {len(seeds)} seeds, {o.seconds:.0f} s in all.",
+    )
+
+
+class _Table:
+    """Scores of all trials by metric, in one order of seeds and rows."""
+
+    def __init__(self, o: Outcomes, bootstrap: Bootstrap) -> None:
+        self.o, self.bootstrap = o, bootstrap
+        self.ids = [row.id for row in o.suite.rows]
+        self.first = next(iter(o.evaluations.values()))
+        known = list(self.first.estimates)
+        self.names = [n for n in SOURCE_TABLE if n in known] + [n for n in known if n not in SOURCE_TABLE]
+
+    def measure(self, name: str) -> Measure:
+        root = name.split(".")[0]
+        unit, digits = UNITS.get(name, UNITS.get(root, ("", 3))) if name != "preservation.mse" else ("", 4)
+        label = self.first.labels[name] + (f" n={self.first.estimates[name].n}" if root in ("fd", "kd", "fd_null", "fd_debiased") else "")
+        better = self.o.directions[root] if name != "preservation.mse" else "lower"
+        words = {"clip_sim.source": "source–prompt", "clip_sim": "generated–prompt", "clip_sim.target": "target–prompt"}
+        if name in words:
+            label = f"{self.first.labels['clip_sim']} {words[name]}"
+        return Measure(
+            name, label, better, unit, digits, self.o.recipe.compare.smallest_effect.get(name), name in SOURCE_TABLE
+        )
+
+    def scores(self, evaluations: list[Evaluation], name: str) -> Scores:
+        return np.array([[e.scores[name].get(i, np.nan) for i in self.ids] for e in evaluations])
+
+    def arm(self, name: str) -> list[Evaluation]:
+        return [self.o.evaluations[name, seed] for seed in self.o.recipe.compare.seeds]
+
+    def statistics(self, evaluations: list[Evaluation], name: str) -> list[Statistic] | None:
+        distance = WEIGHTED.get(name)
+        if distance is None or any(name not in e.sets for e in evaluations):
+            return None
+        return [_statistic(distance, e.sets[name], self.ids) for e in evaluations]
+
+    def estimate(self, arm: str, name: str) -> Estimate:
+        evaluations = self.arm(arm)
+        if name in self.first.scores:
+            return estimate_of(arm, name, self.bootstrap.mean(self.scores(evaluations, name)))
+        statistics = self.statistics(evaluations, name)
+        if statistics is not None:
+            return estimate_of(arm, name, self.bootstrap.distance(statistics))
+        values = np.array([e.estimates[name].value for e in evaluations])
+        note = evaluations[0].estimates[name].note or "over seeds only"
+        stderr = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+        return Estimate(arm, name, float(values.mean()), None, None, stderr, evaluations[0].estimates[name].n, len(values), note)
+
+    def control(self, control: str, name: str) -> Estimate:
+        evaluation = self.o.controls[control]
+        one = Bootstrap(1, len(self.ids), self.bootstrap.resamples)
+        if name in evaluation.scores:
+            return estimate_of(control, name, one.mean(self.scores([evaluation], name), trained=False))
+        statistics = self.statistics([evaluation], name)
+        if statistics is not None:
+            return estimate_of(control, name, one.distance(statistics, trained=False))
+        e = evaluation.estimates[name]
+        return Estimate(control, name, e.value, None, None, e.stderr, e.n, 1, e.note)
+
+    def difference(self, measure: Measure, arm: str, baseline: str) -> Difference | None:
+        name, both = measure.metric, (arm, baseline)
+        mine, theirs = self.arm(arm), self.arm(baseline)
+        if name in self.first.scores:
+            return difference_of_means(measure, both, self.scores(mine, name), self.scores(theirs, name), self.bootstrap)
+        a, b = self.statistics(mine, name), self.statistics(theirs, name)
+        return None if a is None or b is None else difference_of_distances(measure, both, a, b, self.bootstrap)
+
+
+def _statistic(distance: Callable[..., float], sets: tuple[list[str], Any, list[str], Any], ids: list[str]) -> Statistic:
+    """The distance as a function of the multiplicities of the sources, which output and reference share."""
+    left, x, right, y = sets
+    x, y = x[[left.index(i) for i in ids]].numpy(), y[[right.index(i) for i in ids]].numpy()
+    return lambda wx, wy: float(distance(x, y, wx, wy))
+
+
+def _cost(results: list[Result]) -> Cost:
+    speeds = [r.steps_per_second for r in results if r.steps_per_second]
+    negatives = [v["mean"] for r in results for k, v in r.held_out.get("held_out", {}).items() if k.endswith("effective_negatives")]
+    return Cost(
+        float(np.mean(speeds)) if speeds else None,
+        float(np.mean([r.seconds for r in results])),
+        max(r.peak_memory for r in results),
+        float(np.mean(negatives)) if negatives else None,
+    )
+
+
+def _levels(results: list[Result]) -> tuple[LevelLoss, ...]:
+    """Held-out denoising loss by noise level, the mean over seeds."""
+    rows: dict[tuple[float, float], list[dict[str, Any]]] = {}
+    for result in results:
+        for row in result.held_out.get("by_level", []):
+            if row["term"] == "denoise":
+                rows.setdefault((row["low"], row["high"]), []).append(row)
+    out = []
+    for (low, high), found in sorted(rows.items()):
+        errors = [row["stderr"] for row in found if row["stderr"] is not None]
+        stderr = float(np.mean(errors)) if errors else None
+        out.append(LevelLoss(low, high, float(np.mean([row["mean"] for row in found])), stderr, found[0]["n"]))
+    return tuple(out)
+
+
+def _grid(o: Outcomes) -> Grid:
+    seed, rows = o.recipe.compare.seeds[0], []
+    for i, row in enumerate(o.suite.rows[: o.recipe.compare.grid_rows]):
+        images = {n: row.images[n].pixels(o.suite.size) for n in ("source", "target") if n in row.images}
+        images |= {arm: o.generated[arm, seed][i] for arm in o.arms}
+        captions = {k: v for k, v in row.texts.items() if k != "instruction"}
+        pictures = {name: picture(png_bytes(pixels)) for name, pixels in images.items()}
+        rows.append(Row(row.id, row.texts.get("instruction", ""), captions, pictures))
+    columns = tuple(n for n in ("source", "target") if rows and n in rows[0].images)
+    return Grid("Held-out edits", (*columns, *o.arms), tuple(rows), f"Seed {seed}; every arm starts from the same noise. The first rows, not chosen.")
+
+
+def _agreements(o: Outcomes) -> list[Agreement]:
+    """Spearman's correlation of each oracle with each learned metric over the baseline's samples."""
+    baseline, seed = next(iter(o.arms)), o.recipe.compare.seeds[0]
+    scores, ids, found = o.evaluations[baseline, seed].scores, [row.id for row in o.suite.rows], []
+    for oracle in ORACLES:
+        for learned in LEARNED:
+            if oracle in scores and learned in scores:
+                pair = np.array([[scores[oracle].get(i, np.nan), scores[learned].get(i, np.nan)] for i in ids])
+                pair = pair[~np.isnan(pair).any(1)]
+                if len(pair) > 2:
+                    r = rank_agreement(pair[:, 0], pair[:, 1])
+                    found.append(Agreement(oracle, learned, r.value, r.low, r.high, r.n, r.note))
+    return found
+
+
+def _warnings(o: Outcomes) -> list[str]:
+    found = [f"{name}, seed {seed}: {text}" for (name, seed), result in o.results.items() for text in result.warnings]
+    if o.skipped:
+        found.append(f"{len(o.skipped)} rows were skipped; the first: {o.skipped[0]}")
+    headline = o.recipe.compare.headline
+    copying = o.controls.get("copy the source")
+    if copying is not None and headline in copying.estimates:
+        sign = 1 if o.directions[headline.split(".")[0]] == "higher" else -1
+        best = max(sign * o.evaluations[key].estimates[headline].value for key in o.evaluations)
+        if not best > sign * copying.estimates[headline].value:
+            found.append(f"Copying the source is not beaten in {headline} by any trial.")
+    return found

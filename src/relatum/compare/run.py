@@ -1,0 +1,168 @@
+"""`relatum compare`: every arm for every seed, then one report. What is done is not done again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import RecipeError
+from ..core.load import near
+from ..core.shapes import Pixels
+from ..engine.journal import environment
+from ..engine.train import Result
+from ..jobs.editing import Suite, edited, evaluate_pixels, metric_tables, open_suite
+from ..jobs.opening import open_model
+from ..jobs.training import Data, open_data, run_folder, train_recipe, write_run_card
+from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
+from ..recipe import Recipe, flattened
+from .assemble import Outcomes, assemble
+from .report import write_report
+
+__all__ = ["compare", "differences_of"]
+
+BUDGET = (
+    "seed",
+    "data",
+    "plugins",
+    "sample",
+    "evaluate",
+    "compare",
+    "train.max_train_steps",
+    "train.train_batch_size",
+    "train.gradient_accumulation_steps",
+    "train.learning_rate",
+    "train.lr_scheduler",
+    "train.lr_warmup_steps",
+)
+"""What arms must not differ in unless `compare.may_differ` names it: else their difference is not the objective's."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm trained with one seed."""
+
+    result: Result
+    evaluation: Evaluation
+    generated: Pixels
+
+
+def differences_of(recipe: Recipe, arm: str) -> dict[str, str]:
+    """The settings that an arm changes, flat ("train.use_ema": "true"). RecipeError for one of the budget's."""
+    said = flattened(recipe.arms[arm])
+    for key in said:
+        budget = next((b for b in BUDGET if key == b or key.startswith(f"{b}.")), None)
+        if budget and key not in recipe.compare.may_differ and budget not in recipe.compare.may_differ:
+            raise RecipeError(
+                f"arms.{arm}.{key}: arms are compared at equal {budget}; move it to the base recipe, "
+                f'or say compare.may_differ = ["{key}"]'
+            )
+    return {key: json.dumps(value) for key, value in said.items()}
+
+
+def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say: Callable[[str], None] = print) -> Path:
+    """Trains, edits, evaluates and reports; gives the path of report.html.
+
+    Arms differ only in what [arms.NAME] says; all see the same rows, noise and levels in the same order, and edit the same held-out
+    rows from the same noise. Interrupted, the same command goes on. RecipeError for unequal budgets or fewer than two arms.
+    """
+    if len(recipe.arms) < 2:
+        raise RecipeError("arms: a comparison needs two or more, for example [arms.mse] and [arms.contrast]")
+    baseline = recipe.compare.baseline or next(iter(recipe.arms))
+    if baseline not in recipe.arms:
+        raise RecipeError(f"compare.baseline: no arm {baseline!r}{near(baseline, recipe.arms)}")
+    if len(set(recipe.compare.seeds)) < len(recipe.compare.seeds) or not recipe.compare.seeds:
+        raise RecipeError(f"compare.seeds: expected different seeds, found {list(recipe.compare.seeds)}")
+    _check_headline(recipe)
+    order = [baseline, *(name for name in recipe.arms if name != baseline)]
+    changes = {name: differences_of(recipe, name) for name in order}
+    folder = folder or run_folder(recipe)
+    started = time.perf_counter()
+    session = _Session(recipe, folder, quiet, say)
+    for number, seed in enumerate(recipe.compare.seeds, 1):
+        for name in order:
+            say(f"arm {name}, seed {seed} ({number} of {len(recipe.compare.seeds)})")
+            session.trials[name, seed] = session.trial(name, seed)
+    say("controls and statistics")
+    outcomes = Outcomes(
+        recipe=recipe,
+        arms=changes,
+        evaluations={key: trial.evaluation for key, trial in session.trials.items()},
+        results={key: trial.result for key, trial in session.trials.items()},
+        generated={key: trial.generated for key, trial in session.trials.items()},
+        controls=session.controls(baseline),
+        suite=session.suite,
+        skipped=session.data.rows.skipped,
+        not_measured=list(session.not_measured.values()),
+        directions={name: metric.better for name, metric in session.metrics.items()},
+        environment=environment(),
+        seconds=time.perf_counter() - started,
+    )
+    report = assemble(outcomes)
+    return write_report(report, folder)
+
+
+def _check_headline(recipe: Recipe) -> None:
+    known = metric_tables(recipe)
+    if recipe.compare.headline.split(".")[0] not in known:
+        raise RecipeError(f"compare.headline: {recipe.compare.headline!r} is not among evaluate.metrics{near(recipe.compare.headline, known)}")
+
+
+class _Session:
+    """What the trials of one comparison share: encoded data, the suite, extractors."""
+
+    def __init__(self, recipe: Recipe, folder: Path, quiet: bool, say: Callable[[str], None]) -> None:
+        self.recipe, self.folder, self.quiet, self.say = recipe, folder, quiet, say
+        first = recipe.arm(next(iter(recipe.arms)), recipe.compare.seeds[0])
+        opened = open_model(first)
+        self.data: Data = open_data(first, opened)
+        self.suite: Suite = open_suite(recipe, self.data.rows.test, self.data.test)
+        self.metrics = build_metrics(metric_tables(recipe))
+        self.extractors = extractors_of(self.metrics)
+        self.trials: dict[tuple[str, int], Trial] = {}
+        self.not_measured: dict[str, str] = {}
+
+    def trial(self, name: str, seed: int) -> Trial:
+        recipe = self.recipe.arm(name, seed)
+        folder = self.folder / "arms" / name / f"seed-{seed}"
+        result = train_recipe(recipe, folder, self.data, self.quiet)
+        generated = self._edit(recipe, folder)
+        evaluation = self._evaluate(generated)
+        write_run_card(recipe, folder, result, evaluation.estimates)
+        return Trial(result, evaluation, generated)
+
+    def controls(self, baseline: str) -> dict[str, Evaluation]:
+        """Pictures that no arm made, measured alike: what copying, guessing and a perfect model behind this autoencoder would get."""
+        out: dict[str, Evaluation] = {}
+        source, target = self.suite.pixels("source"), self.suite.pixels("target")
+        if source is not None:
+            out["copy the source"] = self._evaluate(source)
+        seed = self.recipe.compare.seeds[0]
+        guess = self._edit(self.recipe.arm(baseline, seed), self.folder / "arms" / baseline / f"seed-{seed}", shuffled=True)
+        out[f"guess ({baseline} given another row's instruction)"] = self._evaluate(guess)
+        if target is not None:
+            codec = open_model(self.recipe.arm(baseline, seed)).model.codec
+            parts = [codec.decode(codec.latents(codec.encode(part), None)) for part in target.split(64)]
+            import torch
+
+            out["autoencoder round trip of the target"] = self._evaluate(torch.cat(parts).cpu())
+        return out
+
+    def _edit(self, recipe: Recipe, folder: Path, shuffled: bool = False) -> Pixels:
+        table = dict(recipe.model)
+        trained = dataclasses.replace(
+            recipe, model={"kind": table["kind"], "pretrained_model_name_or_path": str((folder / "final").resolve())}
+        )
+        opened = open_model(trained)
+        return edited(opened.model, opened.task, recipe, self.suite, folder / "edits", shuffled)
+
+    def _evaluate(self, pixels: Pixels) -> Evaluation:
+        evaluation, lacking = evaluate_pixels(self.recipe, self.suite, pixels, self.extractors)
+        self.not_measured.update(lacking)
+        return evaluation
+
+

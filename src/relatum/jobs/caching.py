@@ -1,0 +1,42 @@
+"""`relatum cache`: fill, verify and clean the latent and text cache."""
+
+from __future__ import annotations
+
+from ..engine.cache import gc, used_by, verify
+from ..recipe import Recipe
+from .opening import open_model, open_rows
+from .training import cache_folder, open_data
+
+__all__ = ["clean", "fill", "verify_cache"]
+
+
+def fill(recipe: Recipe) -> list[str]:
+    """Encodes what is missing; counts rows and lists those that were skipped."""
+    from ..engine.progress import Progress
+
+    opened = open_model(recipe)
+    with Progress("cache", 0) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.advance(steps=done - bar.done)
+
+        data = open_data(recipe, opened, progress)
+    skipped = [*data.rows.skipped, *data.train.skipped, *data.test.skipped]
+    lines = [f"{len(data.train)} training rows and {len(data.test)} held-out rows are in {cache_folder(recipe)}"]
+    return lines + [f"skipped: {reason}" for reason in skipped]
+
+
+def verify_cache(recipe: Recipe) -> list[str]:
+    """Reads every entry; one line a fault. DataError is not raised: the lines say what to delete."""
+    return verify(cache_folder(recipe)) or ["every entry is whole"]
+
+
+def clean(recipe: Recipe) -> list[str]:
+    """Deletes every entry that this recipe does not use."""
+    opened, rows = open_model(recipe), open_rows(recipe)
+    model, size = opened.model, recipe.data.resolution
+    sides = (rows.train, rows.test)
+    dtype = recipe.data.cache_dtype
+    used = [used_by(side, opened.task.needs, size, model.codec, model.text, dtype) for side in sides]  # type: ignore[arg-type]
+    return [f"freed {gc(cache_folder(recipe), used)} bytes"]

@@ -1,0 +1,77 @@
+"""`relatum evaluate`: the metrics of a finished run, or of folders of images from any model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..core.errors import DataError
+from ..metrics.evaluate import Evaluation, build_metrics, evaluate, extractors_of
+from ..recipe import Recipe
+from .editing import edited, evaluate_pixels, metric_tables, open_suite
+from .opening import encode, open_model, open_rows
+from .training import cache_folder, finished, run_folder, write_run_card
+
+__all__ = ["evaluate_folders", "evaluate_run", "lines_of"]
+
+
+def evaluate_run(recipe: Recipe) -> Evaluation:
+    """Edits the held-out rows with the recipe's finished run, measures, and puts the numbers on the run's card."""
+    import dataclasses
+
+    folder = run_folder(recipe)
+    if not (folder / "final").is_dir():
+        raise DataError(f"{folder} holds no finished run; run: relatum train")
+    place = str((folder / "final").resolve())
+    trained = dataclasses.replace(recipe, model={"kind": recipe.model["kind"], "pretrained_model_name_or_path": place})
+    opened, rows = open_model(trained), open_rows(recipe)
+    suite = open_suite(recipe, rows.test, encode(recipe, opened, rows.test, cache_folder(recipe)))
+    pixels = edited(opened.model, opened.task, recipe, suite, folder / "edits")
+    extractors = extractors_of(build_metrics(metric_tables(recipe)))
+    evaluation, lacking = evaluate_pixels(recipe, suite, pixels, extractors)
+    write_run_card(recipe, folder, finished(folder), evaluation.estimates)
+    for reason in lacking.values():
+        print(f"not measured: {reason}")
+    return evaluation
+
+
+def evaluate_folders(
+    generated: Path, folders: Mapping[str, Path | None], captions: Path | None, *, extractor: str, clip: str, paired: bool
+) -> Evaluation:
+    """Metrics of a folder of pictures against folders of targets, sources and masks; files pair by stem."""
+    texts = None if captions is None else _captions(captions)
+    return evaluate(
+        generated,
+        target=folders.get("target"),
+        source=folders.get("source"),
+        masks=folders.get("masks"),
+        captions=texts,
+        extractor=extractor,
+        clip=clip,
+        paired=paired,
+    )
+
+
+def _captions(path: Path) -> dict[str, str]:
+    """Captions by file stem, from a JSON object or lines of {"file_name", "text"}."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            return {str(stem): str(words) for stem, words in json.loads(text).items()}
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        return {Path(row["file_name"]).stem: row["text"] for row in rows}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{path}: expected {{stem: caption}} in .json, or file_name and text a line ({error})") from error
+
+
+def lines_of(evaluation: Evaluation) -> list[str]:
+    """One line a metric: honest name, value, standard error, n."""
+    out = []
+    for name, estimate in evaluation.estimates.items():
+        error = "" if estimate.stderr is None else f" ± {estimate.stderr:.4g}"
+        note = f" ({estimate.note})" if estimate.note else ""
+        label = evaluation.labels[name]
+        shown = label if label.split("[")[0] in name else f"{name} {label}"
+        out.append(f"{shown:<44} {estimate.value:.4f}{error}  n={estimate.n}{note}")
+    return out
