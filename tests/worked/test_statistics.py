@@ -215,6 +215,18 @@ def test_distances_of_the_metrics_are_statistics():
         assert found.low < found.value < found.high
 
 
+def test_limits_of_a_biased_distance_lie_about_the_estimate():
+    """Resampled fd is larger than the sample's by about a floor: raw percentiles leave the estimate out, recentered ones do not."""
+    draws = np.random.default_rng(6)
+    x, y, ones = draws.normal(size=(20, 8)), draws.normal(size=(20, 8)), np.ones(20)
+    bootstrap = Bootstrap(1, 20, 100)
+    raw = [weighted_frechet(x, y, w.astype(float), w.astype(float)) for w in bootstrap.source_weights]
+    value = weighted_frechet(x, y, ones, ones)
+    assert np.quantile(raw, 0.025) > value
+    found = bootstrap.distance([lambda wx, wy: weighted_frechet(x, y, wx, wy)])
+    assert found.low < value < found.high
+
+
 def test_mcnemar_of_seeds_counts_a_source_once():
     """Totals over two seeds, arm minus baseline: +200, +100, 0, +100, -100, +200, +100: five sources for the arm, one for the
     baseline, one tie: 2 (1 + 6) / 2^6 = .21875. Scores that are not right or wrong have no such test."""
