@@ -16,7 +16,7 @@ help:
 	@echo "make test     everything that must hold before a commit: check, then the tests"
 	@echo "make check    format, lint, types, import floors"
 	@echo "make format   apply the format and the safe lint fixes"
-	@echo "make faults   plant one fault at a time and say which tests catch it"
+	@echo "make faults   plant one fault at a time and say which tests catch it (ONLY=contrast: some of them)"
 	@echo "make docs     build the documentation into site/"
 	@echo "make clean    remove caches and built files; distclean removes $(VENV) too"
 
@@ -49,7 +49,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 faults: $(READY)
-	$(TEST_ENV) $(BIN)/python tests/planted_faults.py
+	$(TEST_ENV) $(BIN)/python tests/planted_faults.py $(ONLY)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
