@@ -37,8 +37,8 @@ def ssim(generated: Pixels, target: Pixels, data_range: float = 2.0, window: int
     edge = window // 2
     if min(generated.shape[-2:]) <= edge:
         raise ShapeError(f"SSIM with a window of {window} needs images larger than {edge} pixels, found {tuple(generated.shape)}")
-    padded = (functional.pad(images, (edge, edge, edge, edge), mode="reflect") for images in (generated, target))
-    return ssim_map(*padded, data_range, window, sigma).flatten(1).mean(1)
+    a, b = (functional.pad(images, (edge, edge, edge, edge), mode="reflect") for images in (generated, target))
+    return ssim_map(a, b, data_range, window, sigma).flatten(1).mean(1)
 
 
 def ssim_map(
