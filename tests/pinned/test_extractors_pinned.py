@@ -95,7 +95,7 @@ def test_safety_checker_flags_what_diffusers_flags(tmp_path: Path) -> None:
     with torch.no_grad():
         embedded = torch.nn.functional.normalize(model.visual_projection(model.vision_model(clip)[1]))
     scores = embedded @ torch.nn.functional.normalize(model.concept_embeds).T
-    model.concept_embeds_weights.data = scores.median(0).values + 0.3 * scores.std(0)
+    model.concept_embeds_weights.data = scores.amax(1).median().expand(17).clone()  # about half are flagged
     model.special_care_embeds_weights.data = torch.full((3,), 0.2)
     model.save_pretrained(tmp_path)
     _, flags = model(clip, [np.zeros(1)] * 12)
