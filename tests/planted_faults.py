@@ -165,7 +165,7 @@ FAULTS = [
 def plant(fault: Fault | None, folder: Path) -> None:
     """A copy of sources and tests in `folder`, with the fault."""
     ignore = shutil.ignore_patterns("__pycache__", "base")
-    for name in ("src", "tests"):
+    for name in ("src", "tests", "examples"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     if (ROOT / "src/relatum/base").exists():
         (folder / "src/relatum/base").symlink_to(ROOT / "src/relatum/base")

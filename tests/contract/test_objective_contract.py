@@ -1,9 +1,10 @@
-"""Every objective, also one added tomorrow, keeps this contract. Objectives are found by their registration."""
+"""Every objective, also one added tomorrow, keeps this contract, the example outside the package too. Found by registration."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from relatum.core.errors import RecipeError
 from relatum.core.outcome import Objective, Outcome
 from relatum.core.prediction import Parametrization
 from relatum.core.registry import objective
+from relatum.recipe import import_plugin
 from support.outcomes import in_ranks, make_outcome, only, take
 from support.settings import alternatives
 
+import_plugin(Path(__file__).parents[2] / "examples/ten_line_objective.py")
 NAMES = sorted(objective.classes)
 # Each objective as it comes and, where it has both, in its source's form.
 FORMS = [
@@ -42,7 +45,7 @@ def gradients(loss: Tensor, raws: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_some_are_registered() -> None:
-    assert {"denoise", "contrast"} <= set(NAMES)
+    assert {"denoise", "contrast", "charbonnier"} <= set(NAMES)
 
 
 @pytest.mark.parametrize(("name", "settings"), FORMS)
