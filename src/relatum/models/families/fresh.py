@@ -1,0 +1,105 @@
+"""[model] sections that start from nothing: how the bundled base was made, and how to make another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ...core.errors import RecipeError
+from ...core.path import DiscretePath
+from ...core.prediction import Parametrization
+from ...core.registry import family
+from ..codec import Codec
+from ..folder import PipelineFolder, quiet
+from ..schedulers import training_scheduler
+from ..text import TextEncoder
+from ..trainable import Trainable, Trained, make_trainable
+from .autoencoder import AutoencoderSize, build_autoencoder
+from .clip import ClipSize, build_clip
+from .stable_diffusion import StableDiffusion
+from .tokenizer import build_tokenizer
+from .unet import UNetSize, build_schedule, build_unet
+
+__all__ = ["NewAutoencoder", "NewClip", "NewStableDiffusion", "common_words"]
+
+
+def common_words() -> list[str]:
+    """Words that users' instructions hold and the toy world's do not: the tokenizer learns them too."""
+    return (Path(__file__).parents[2] / "base" / "words.txt").read_text(encoding="utf-8").splitlines()
+
+
+@family("new_autoencoder")
+@dataclass(frozen=True)
+class NewAutoencoder:
+    """size: of the network. The rest are the weights of the loss; see `relatum.engine.pretrain.AutoencoderParts`."""
+
+    size: AutoencoderSize = field(default_factory=AutoencoderSize)
+    mse: float = 1.0
+    l1: float = 0.5
+    edge: float = 0.5
+    kl: float = 2e-6
+    variety: float = 0.25
+
+    def build(self) -> Any:
+        """diffusers' AutoencoderKL, weights from torch's global generator."""
+        return build_autoencoder(self.size)
+
+
+@family("new_clip")
+@dataclass(frozen=True)
+class NewClip:
+    """size: of the towers. vocabulary: most tokens of the tokenizer; length: of a tokenized text."""
+
+    size: ClipSize = field(default_factory=ClipSize)
+    vocabulary: int = 1280
+    length: int = 32
+
+    def build(self, texts: Iterable[str]) -> tuple[Any, Any]:
+        """(transformers' CLIPModel, CLIPTokenizer); the words of `texts` come first in the vocabulary, then the common ones."""
+        tokenizer = build_tokenizer([texts, common_words()], self.vocabulary, self.length)
+        return build_clip(self.size, tokenizer), tokenizer
+
+
+@family("new_stable_diffusion")
+@dataclass(frozen=True)
+class NewStableDiffusion:
+    """A text-to-image model with a fresh UNet. autoencoder, clip: folders in diffusers' and transformers' formats.
+
+    The text encoder is the CLIP's text tower with the tokenizer beside it.
+    """
+
+    autoencoder: str
+    clip: str
+    size: UNetSize = field(default_factory=UNetSize)
+    prediction_type: Literal["epsilon", "v_prediction"] = "v_prediction"
+
+    def open(self, task: Literal["image", "edit"], seed: int) -> tuple[StableDiffusion, Trained]:
+        """The model and its trainable part: the whole UNet, weights from torch's global generator."""
+        from diffusers import AutoencoderKL
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        if task != "image":
+            raise RecipeError(
+                "model: new_stable_diffusion makes a text-to-image model; for edits open the trained one, which widens it"
+            )
+        with quiet():
+            vae: Any = AutoencoderKL.from_pretrained(self.autoencoder, torch_dtype=torch.float32)
+            encoder: Any = CLIPTextModel.from_pretrained(self.clip, dtype=torch.float32)
+            tokenizer = CLIPTokenizer.from_pretrained(self.clip)
+        unet, scheduler = build_unet(self.size), build_schedule(self.prediction_type)
+        training = training_scheduler(scheduler.config, {})
+        model = StableDiffusion(
+            unet,
+            Codec(vae),
+            TextEncoder(tokenizer, encoder),
+            scheduler,
+            Parametrization.of_scheduler(self.prediction_type),
+            DiscretePath.from_scheduler(training),
+            "image",
+            PipelineFolder(Path(self.autoencoder), {}),
+        )
+        return model, make_trainable(unet, Trainable(), seed=seed)
