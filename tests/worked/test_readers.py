@@ -93,14 +93,17 @@ def test_csv_and_own_columns(tmp_path: Path) -> None:
 
 
 def test_sidecar_text_folder(tmp_path: Path) -> None:
-    (tmp_path / "b").mkdir()
-    for name in ("z.png", "b/é.png"):
+    for name in "cab":
+        (tmp_path / name).mkdir()
+    for name in ("z.png", "b/é.png", "c/x.png", "a/x.png"):
         (tmp_path / name).write_bytes(png(noise(2)))
         (tmp_path / name).with_suffix(".txt").write_text(f"caption of {name}\n", encoding="utf-8")
     rows = Folder(tmp_path).rows()
     assert [(row.id, dict(row.texts)) for row in rows] == [
         ("z.png", {"target": "caption of z.png"}),
+        ("a/x.png", {"target": "caption of a/x.png"}),
         ("b/é.png", {"target": "caption of b/é.png"}),
+        ("c/x.png", {"target": "caption of c/x.png"}),
     ]
     assert set(rows[0].images) == {"target"}
 
@@ -177,6 +180,8 @@ def test_split_keeps_groups_and_is_stable() -> None:
     more_train, more_test = split(rows + rows_of([9000 + i for i in range(500)]), 0.2, 1)
     assert {row.group for row in train} <= {row.group for row in more_train}
     assert {row.group for row in test} <= {row.group for row in more_test}
+    grown = split([*rows, *(Row(f"new {i}", row.group, {}, {}) for i, row in enumerate(rows))], 0.2, 1)[1]
+    assert {row.group for row in grown} == {row.group for row in test}
     assert split(rows, 0.2, 2)[1] != test
 
 

@@ -117,7 +117,6 @@ class _Cell:
 def _records(table: Any, files: Sequence[tuple[str, int]]) -> Iterator[Record]:
     from datasets import Image
 
-    table = table.flatten_indices() if table._indices is not None else table  # a saved set may be a selection
     for name, feature in table.features.items():
         if isinstance(feature, Image):
             table = table.cast_column(name, Image(decode=False))
