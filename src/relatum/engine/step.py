@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -24,6 +24,7 @@ from ..tasks.base import Batch, Task
 __all__ = ["DiffusionParts", "Moment", "Parts", "Step", "StepFunction", "diffusion_step", "replace_network"]
 
 
+@runtime_checkable
 class Parts(Protocol):
     """What a run trains. `network` holds every trainable parameter: it is what accelerate wraps, and what EMA and checkpoints save."""
 
@@ -52,6 +53,7 @@ class Moment:
     training: bool = True
 
 
+@runtime_checkable
 class StepFunction(Protocol):
     """The escape hatch: a recipe may name its own, `step = "module:function"`."""
 
@@ -77,7 +79,7 @@ class DiffusionParts:
             )
 
 
-def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ranks = ONE, moment: Moment = Moment()) -> Step:  # noqa: B008
+def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ranks = ONE, moment: Moment = Moment()) -> Step:
     """rows -> episode -> noise level -> one forward for all views -> outcome -> judgement.
 
     All randomness comes from `draws`: "level", "noise", "dropout", "posterior NAME".

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -33,6 +33,7 @@ from .validate import held_out_loss
 __all__ = ["Batches", "Job", "Result", "train"]
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Rows ready for a task: cached latents (EncodedRows) or raw pixels (RawRows)."""
 
@@ -234,7 +235,9 @@ class _Loop:
         if job.held_out is not None and len(job.held_out):
             with self._averaged():
                 limit, device = job.settings.validation_rows, self.accelerator.device
-                self.held_out = held_out_loss(self.parts, job.step, job.held_out, limit, job.levels, device, self.accelerator.autocast)
+                self.held_out = held_out_loss(
+                    self.parts, job.step, job.held_out, limit, job.levels, device, self.accelerator.autocast
+                )
         self._write(record | self.held_out)
         self._show("samples")
 

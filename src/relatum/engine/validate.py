@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -20,6 +20,7 @@ __all__ = ["held_out_loss"]
 CHUNK = 32  # rows judged together; part of the definition for in-batch objectives
 
 
+@runtime_checkable
 class _Rows(Protocol):
     def __len__(self) -> int: ...
 
