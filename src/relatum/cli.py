@@ -174,7 +174,8 @@ def _evaluate(args: argparse.Namespace) -> None:
 
         raise RecipeError("evaluate takes a recipe, or --generated FOLDER with what to compare it to; see --help")
     if args.recipe is not None:
-        evaluation = evaluate_run(_read(args))
+        evaluation, lacking = evaluate_run(_read(args))
+        print("".join(f"not measured: {reason}\n" for reason in lacking), end="")
     else:
         folders = {side: getattr(args, side) for side in ("target", "source", "masks")}
         evaluation = evaluate_folders(

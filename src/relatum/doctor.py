@@ -10,7 +10,12 @@ from pathlib import Path
 __all__ = ["lines"]
 
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "numpy", "scipy", "pillow", "jinja2", "rich")
-EXTRAS = {"data": ("datasets", "webdataset"), "tensorboard": ("tensorboard",), "docs": ("mkdocs",), "dev": ("pytest", "ruff", "pyright")}
+EXTRAS = {
+    "data": ("datasets", "webdataset"),
+    "tensorboard": ("tensorboard",),
+    "docs": ("mkdocs",),
+    "dev": ("pytest", "ruff", "pyright"),
+}
 
 
 def lines() -> list[str]:

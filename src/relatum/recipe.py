@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .core.errors import RecipeError
 from .core.load import load, near
@@ -24,7 +24,7 @@ __all__ = ["CompareSettings", "DataSettings", "EvaluateSettings", "Recipe", "rea
 
 @dataclass(frozen=True)
 class DataSettings:
-    """[data]. `train` and `test` are reader tables (`kind` and its settings); without `test`, `held_out` of the groups is set aside.
+    """[data]. `train` and `test` are reader tables (`kind`, settings); without `test`, `held_out` of the groups is set aside.
 
     resolution: edge of the square pictures, in pixels. held_out: share of the groups, or their number where it is 1 or more.
     on_bad_row: "skip" leaves unreadable rows out and counts them.
@@ -35,8 +35,8 @@ class DataSettings:
     test: dict[str, Any] | None = None
     held_out: float = 0.1
     split_seed: int = 0
-    on_bad_row: str = "stop"
-    cache_dtype: str = "float32"
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    cache_dtype: Literal["float32", "float16"] = "float32"
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class EvaluateSettings:
     clip: str = "clip"
     features: str = "tinyconv"
     safety_checker: str = ""
-    prompt: str = "target"
+    prompt: Literal["target", "instruction", "source"] = "target"
 
 
 @dataclass(frozen=True)
 class CompareSettings:
     """[compare]. headline: the metric that decides, declared in advance. baseline: the arm that the others are set against.
 
-    smallest_effect: by metric, what is too small to matter; makes "no worse" a verdict. grid_rows: held-out rows that the report shows.
+    smallest_effect: by metric, what is too small to matter; makes "no worse" a verdict. grid_rows: held-out rows in the report.
     may_differ: settings such as "train.learning_rate" that arms may differ in although budgets must be equal.
     """
 
@@ -137,7 +137,7 @@ def shipped() -> dict[str, Path]:
 
 
 def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe from a file, or a shipped one by name. overrides: "section.key=value" with the value in TOML, a bare word being a string.
+    """A recipe from a file, or a shipped one by name. overrides: "section.key=value", the value in TOML, a bare word a string.
 
     RecipeError names file and key of whatever does not fit.
     """

@@ -123,7 +123,7 @@ def exact_kernel_distance(x: Tensor, y: Tensor) -> float:
 def test_kernel_is_exact_under_an_offset(offset: float) -> None:
     """The kernel's value truly changes with an offset. What is returned is that value, where the plain formula is noise."""
     x, y = normal(7, 3, 1) + offset, normal(6, 3, 2) + 0.3 + offset
-    assert kernel_distance(x, y) == pytest.approx(exact_kernel_distance(x, y), rel=1e-9)
+    assert kernel_distance(x, y, origin="zero") == pytest.approx(exact_kernel_distance(x, y), rel=1e-9)
 
 
 def test_plain_formula_is_noise_at_an_offset() -> None:
@@ -132,8 +132,9 @@ def test_plain_formula_is_noise_at_an_offset() -> None:
     assert poly_mmd(x, y).item() != pytest.approx(exact_kernel_distance(x, y), rel=1e-3)
 
 
-def test_kernel_around_the_pooled_mean_keeps_its_value_under_an_offset() -> None:
+def test_kernel_keeps_its_value_under_an_offset() -> None:
     x, y = normal(150, 16, 1) * 1.5 + 0.7, normal(120, 16, 2)
+    assert kernel_distance(x + 1e7, y + 1e7) == pytest.approx(kernel_distance(x, y), rel=1e-6)
     value = kernel_distance(x, y, origin="pooled")
     assert kernel_distance(x + 1e7, y + 1e7, origin="pooled") == pytest.approx(value, rel=1e-6)
     center = torch.cat([x, y]).mean(0)

@@ -26,7 +26,10 @@ SOURCE_TABLE = ("fd", "clip_sim.source", "clip_sim", "clip_sim.target", "safety_
 UNITS = {"psnr": ("dB", 2), "preservation": ("dB", 2), "clip_sim": ("", 2), "fd": ("", 2), "kd": ("", 4)}
 WEIGHTED: dict[str, Callable[..., float]] = {"fd": weighted_frechet, "kd": weighted_kernel}
 FIXED = ("clip_sim.source", "clip_sim.target", "fd_null")  # equal for every arm: nothing to compare
-ORACLES, LEARNED = ("edit_accuracy", "preservation", "attribute_accuracy"), ("clip_sim", "clip_dir", "featdist", "coherence", "psnr", "ssim")
+ORACLES, LEARNED = (
+    ("edit_accuracy", "preservation", "attribute_accuracy"),
+    ("clip_sim", "clip_dir", "featdist", "coherence", "psnr", "ssim"),
+)
 
 Key = tuple[str, int]
 
@@ -98,14 +101,14 @@ class _Table:
     def measure(self, name: str) -> Measure:
         root = name.split(".")[0]
         unit, digits = UNITS.get(name, UNITS.get(root, ("", 3))) if name != "preservation.mse" else ("", 4)
-        label = self.first.labels[name] + (f" n={self.first.estimates[name].n}" if root in ("fd", "kd", "fd_null", "fd_debiased") else "")
+        label = self.first.labels[name] + (
+            f" n={self.first.estimates[name].n}" if root in ("fd", "kd", "fd_null", "fd_debiased") else ""
+        )
         better = self.o.directions[root] if name != "preservation.mse" else "lower"
         words = {"clip_sim.source": "source–prompt", "clip_sim": "generated–prompt", "clip_sim.target": "target–prompt"}
         if name in words:
             label = f"{self.first.labels['clip_sim']} {words[name]}"
-        return Measure(
-            name, label, better, unit, digits, self.o.recipe.compare.smallest_effect.get(name), name in SOURCE_TABLE
-        )
+        return Measure(name, label, better, unit, digits, self.o.recipe.compare.smallest_effect.get(name), name in SOURCE_TABLE)
 
     def scores(self, evaluations: list[Evaluation], name: str) -> Scores:
         return np.array([[e.scores[name].get(i, np.nan) for i in self.ids] for e in evaluations])
@@ -193,7 +196,12 @@ def _grid(o: Outcomes) -> Grid:
         pictures = {name: picture(png_bytes(pixels)) for name, pixels in images.items()}
         rows.append(Row(row.id, row.texts.get("instruction", ""), captions, pictures))
     columns = tuple(n for n in ("source", "target") if rows and n in rows[0].images)
-    return Grid("Held-out edits", (*columns, *o.arms), tuple(rows), f"Seed {seed}; every arm starts from the same noise. The first rows, not chosen.")
+    return Grid(
+        "Held-out edits",
+        (*columns, *o.arms),
+        tuple(rows),
+        f"Seed {seed}; every arm starts from the same noise. The first rows, not chosen.",
+    )
 
 
 def _agreements(o: Outcomes) -> list[Agreement]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..core.errors import RecipeError
 from ..core.load import near
@@ -109,7 +108,9 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
 def _check_headline(recipe: Recipe) -> None:
     known = metric_tables(recipe)
     if recipe.compare.headline.split(".")[0] not in known:
-        raise RecipeError(f"compare.headline: {recipe.compare.headline!r} is not among evaluate.metrics{near(recipe.compare.headline, known)}")
+        raise RecipeError(
+            f"compare.headline: {recipe.compare.headline!r} is not among evaluate.metrics{near(recipe.compare.headline, known)}"
+        )
 
 
 class _Session:
@@ -136,7 +137,7 @@ class _Session:
         return Trial(result, evaluation, generated)
 
     def controls(self, baseline: str) -> dict[str, Evaluation]:
-        """Pictures that no arm made, measured alike: what copying, guessing and a perfect model behind this autoencoder would get."""
+        """Pictures that no arm made, measured alike: what copying, guessing and a perfect model behind this codec would get."""
         out: dict[str, Evaluation] = {}
         source, target = self.suite.pixels("source"), self.suite.pixels("target")
         if source is not None:
@@ -153,16 +154,10 @@ class _Session:
         return out
 
     def _edit(self, recipe: Recipe, folder: Path, shuffled: bool = False) -> Pixels:
-        table = dict(recipe.model)
-        trained = dataclasses.replace(
-            recipe, model={"kind": table["kind"], "pretrained_model_name_or_path": str((folder / "final").resolve())}
-        )
-        opened = open_model(trained)
+        opened = open_model(dataclasses.replace(recipe, model={"pretrained_model_name_or_path": str((folder / "final").resolve())}))
         return edited(opened.model, opened.task, recipe, self.suite, folder / "edits", shuffled)
 
     def _evaluate(self, pixels: Pixels) -> Evaluation:
         evaluation, lacking = evaluate_pixels(self.recipe, self.suite, pixels, self.extractors)
         self.not_measured.update(lacking)
         return evaluation
-
-

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from ..core.errors import DataError
-from ..core.shapes import Pixels, Tokens
+from ..core.shapes import NullTokens, Pixels, Tokens
 from ..data.rows import Row
 from ..models.codec import Moments
 from ..tasks.base import Needs
@@ -43,7 +43,7 @@ class WordEncoder(Protocol):
     """What the cache needs of a text encoder. null: (1 n d), the states of the empty text."""
 
     fingerprint: str
-    null: Tokens
+    null: NullTokens
 
     def encode(self, texts: Sequence[str]) -> Tokens: ...
 

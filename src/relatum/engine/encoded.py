@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import DataError
-from ..core.shapes import Tokens
+from ..core.shapes import NullTokens
 from ..data.rows import Row
 from ..models.codec import Moments
 from ..tasks.base import Batch, Needs
@@ -60,7 +60,7 @@ class EncodedRows:
         rows: Sequence[Row],
         columns: Mapping[Column, Sequence[str]],
         stores: Mapping[str, ShardStore],
-        null: Tokens | None,
+        null: NullTokens | None,
         skipped: list[str],
         ram_bytes: int,
     ) -> None:
@@ -118,7 +118,7 @@ class RawRows:
     on_bad_row "skip" reads all at once and leaves out those that cannot be read (`skipped`); "stop" raises DataError then.
     """
 
-    null: Tokens | None = None
+    null: NullTokens | None = None
 
     def __init__(self, rows: Sequence[Row], needs: Needs, size: int, *, on_bad_row: str = "stop", ram_bytes: int = 2 << 30) -> None:
         self.needs, self.size, self.skipped = needs, size, list[str]()

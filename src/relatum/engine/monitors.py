@@ -41,7 +41,7 @@ class Monitors:
         self._pending.clear()
         for name, window in self._accuracy.items():
             term = name.rpartition("/")[0] or name
-            text = f"objective inactive: {term}'s in-batch accuracy stayed above {TOO_EASY} for {WINDOW} steps; it has next to no gradient"
+            text = f"objective inactive: {term}'s in-batch accuracy stayed above {TOO_EASY} for {WINDOW} steps"
             if len(window) == WINDOW and text not in self.warnings and float(torch.stack(list(window)).mean()) > TOO_EASY:
                 self.warnings.append(text)
         return {name: float(ranks.gather(value.reshape(1)).mean()) for name, value in means.items()}

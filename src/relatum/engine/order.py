@@ -16,8 +16,8 @@ __all__ = ["Order"]
 class Order:
     """Position p of the run is row `permutation(p // rows)[p % rows]`; no row is left out, whatever the batch size.
 
-    Micro-batch m of update u on rank r holds the positions ((u * accumulation + m) * ranks + r) * batch + 0, 1, ..., so one process with
-    batch 8 visits what two with 4 + 4 do, or one with 4 and two micro-steps.
+    Micro-batch m of update u on rank r holds the positions ((u * accumulation + m) * ranks + r) * batch + 0, 1, ..., so one process
+    with batch 8 visits what two with 4 + 4 do, or one with 4 and two micro-steps.
     """
 
     rows: int

@@ -25,7 +25,8 @@ class AutoencoderParts:
     """network: pixels, noise -> reconstruction, mean, logvar; latents are (latent_channels, h / factor, w / factor).
 
     mse, l1, edge, kl: weights of the terms of the loss. variety: share of the training pictures that are changed (see `varied`),
-    so that pictures of another world than the training set's are not lost.
+    so that pictures of another world than the training set's are not lost. guide_steps: while a term "guide" pulls the first three
+    latent channels to the colors of each cell, ever less; it saves the first thousand updates of finding colors.
     """
 
     network: nn.Module
@@ -36,6 +37,7 @@ class AutoencoderParts:
     edge: float = 0.5
     kl: float = 2e-6
     variety: float = 0.25
+    guide_steps: int = 400
     image: str = "target"
 
 
@@ -70,6 +72,11 @@ def autoencoder_step(parts: AutoencoderParts, batch: Batch, draws: Draws, ranks:
         "kl": kl,
     }
     total = parts.mse * mse + parts.l1 * losses["l1"] + parts.edge * losses["edge"] + parts.kl * kl
+    guide = max(0.0, 1 - moment.updates / parts.guide_steps) if moment.training and parts.guide_steps else 0.0
+    if guide:
+        cells = 2 * F.avg_pool2d(pixels, parts.factor)
+        losses["guide"] = (mean[:, :3].float() - cells).square().flatten(1).mean(1)
+        total = total + guide * losses["guide"]
     psnr = 10 * torch.log10(4 / ((made.detach().float().clamp(-1, 1) - pixels).square().flatten(1).mean(1) + 1e-12))
     return Step(losses, total, {"psnr": psnr})
 

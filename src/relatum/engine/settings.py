@@ -49,7 +49,13 @@ class TrainSettings:
     step: str = "relatum.engine.step:diffusion_step"
 
     def __post_init__(self) -> None:
-        at_least_one = ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "checkpoints_total_limit")
+        at_least_one = (
+            "max_train_steps",
+            "train_batch_size",
+            "gradient_accumulation_steps",
+            "checkpointing_steps",
+            "checkpoints_total_limit",
+        )
         for name in (*at_least_one, "validation_steps", "logging_steps", "balance_steps"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"train.{name} is {getattr(self, name)}, expected 1 or more")

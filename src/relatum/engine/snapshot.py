@@ -39,7 +39,9 @@ def load_weights(network: nn.Module, folder: Path) -> None:
     unet: Any = network.network if isinstance(network, Denoiser) else network
     lora = bool(getattr(unet, "peft_config", None))
     if lora != (folder / LORA_FILE).exists():
-        raise RecipeError(f"{folder}: written {'without' if lora else 'with'} LoRA, the recipe trains {'with' if lora else 'without'} it")
+        raise RecipeError(
+            f"{folder}: written {'without' if lora else 'with'} LoRA, the recipe trains {'with' if lora else 'without'} it"
+        )
     if lora:
         load_lora(unet, folder)
     else:

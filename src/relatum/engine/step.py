@@ -26,7 +26,7 @@ __all__ = ["DiffusionParts", "Moment", "Parts", "Step", "StepFunction", "diffusi
 
 @runtime_checkable
 class Parts(Protocol):
-    """What a run trains. `network` holds every trainable parameter: it is what accelerate wraps, and what EMA and checkpoints save."""
+    """What a run trains. `network` holds every trainable parameter: accelerate wraps it, EMA and checkpoints save it."""
 
     network: nn.Module
 
@@ -46,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a run stands. updates: made so far. measure: take the diagnostics that cost something. training: False on held-out rows."""
+    """Where a run stands. updates: made so far. measure: take diagnostics that cost something. training: False on held-out rows."""
 
     updates: int = 0
     measure: bool = False

@@ -46,8 +46,8 @@ class Batches(Protocol):
 class Job:
     """All that a run needs. save: writes the finished model; it is called with the EMA weights in place where there are some.
 
-    signature: hash of the settings that must be equal for a checkpoint to be resumed. show: called with a folder at the start ("sanity")
-    and at validations ("samples") to picture what the model sees and makes. levels: range of the noise levels' `time`.
+    signature: hash of the settings that must be equal for a checkpoint to be resumed. show: called at the start ("sanity") and at
+    validations ("samples") to picture what the model sees and makes. levels: range of the noise levels' `time`.
     """
 
     parts: Any
@@ -78,7 +78,7 @@ class Result:
 
 
 def train(job: Job) -> Result:
-    """Runs or resumes a job in its folder, to the end. The same command goes on where an interrupted one stopped, bit for bit on a CPU.
+    """Runs or resumes a job in its folder. The same command goes on where an interrupted one stopped, bit for bit on a CPU.
 
     Raises Diverged before an update that is not finite, Interrupted after SIGINT or SIGTERM (a checkpoint was written),
     DataError where the data set is smaller than a batch, RecipeError where the folder holds a run of other settings.

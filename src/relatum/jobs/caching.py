@@ -37,6 +37,5 @@ def clean(recipe: Recipe) -> list[str]:
     opened, rows = open_model(recipe), open_rows(recipe)
     model, size = opened.model, recipe.data.resolution
     sides = (rows.train, rows.test)
-    dtype = recipe.data.cache_dtype
-    used = [used_by(side, opened.task.needs, size, model.codec, model.text, dtype) for side in sides]  # type: ignore[arg-type]
+    used = [used_by(side, opened.task.needs, size, model.codec, model.text, recipe.data.cache_dtype) for side in sides]
     return [f"freed {gc(cache_folder(recipe), used)} bytes"]

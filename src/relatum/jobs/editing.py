@@ -54,13 +54,13 @@ def open_suite(recipe: Recipe, rows: Sequence[Row], encoded: EncodedRows) -> Sui
     """The first `evaluate.rows` held-out rows that could be encoded."""
     by_id = {row.id: row for row in rows}
     chosen = [by_id[name] for name in encoded.ids[: recipe.evaluate.rows]]
-    about = json.dumps([[row.id, *(row.images[k].digest() for k in sorted(row.images)), *sorted(row.texts.items())] for row in chosen])
+    about = json.dumps(
+        [[row.id, *(row.images[k].digest() for k in sorted(row.images)), *sorted(row.texts.items())] for row in chosen]
+    )
     return Suite(chosen, encoded, recipe.data.resolution, hashlib.sha256(about.encode()).hexdigest()[:16])
 
 
-def edited(
-    model: StableDiffusion, task: Task, recipe: Recipe, suite: Suite, folder: Path, shuffled: bool = False
-) -> Pixels:
+def edited(model: StableDiffusion, task: Task, recipe: Recipe, suite: Suite, folder: Path, shuffled: bool = False) -> Pixels:
     """What the model makes of the suite, (n 3 h w): PNG files in `folder`, made once for these weights, rows and sampler.
 
     shuffled: every row gets the next row's text, as a control for guessing. The noise of a row is the same for every model.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,24 +17,20 @@ from .training import cache_folder, finished, run_folder, write_run_card
 __all__ = ["evaluate_folders", "evaluate_run", "lines_of"]
 
 
-def evaluate_run(recipe: Recipe) -> Evaluation:
-    """Edits the held-out rows with the recipe's finished run, measures, and puts the numbers on the run's card."""
-    import dataclasses
-
+def evaluate_run(recipe: Recipe) -> tuple[Evaluation, list[str]]:
+    """Edits the held-out rows with the recipe's finished run, and puts the numbers on its card. Second: what was not measured."""
     folder = run_folder(recipe)
     if not (folder / "final").is_dir():
         raise DataError(f"{folder} holds no finished run; run: relatum train")
     place = str((folder / "final").resolve())
-    trained = dataclasses.replace(recipe, model={"kind": recipe.model["kind"], "pretrained_model_name_or_path": place})
+    trained = dataclasses.replace(recipe, model={"pretrained_model_name_or_path": place})
     opened, rows = open_model(trained), open_rows(recipe)
     suite = open_suite(recipe, rows.test, encode(recipe, opened, rows.test, cache_folder(recipe)))
     pixels = edited(opened.model, opened.task, recipe, suite, folder / "edits")
     extractors = extractors_of(build_metrics(metric_tables(recipe)))
     evaluation, lacking = evaluate_pixels(recipe, suite, pixels, extractors)
     write_run_card(recipe, folder, finished(folder), evaluation.estimates)
-    for reason in lacking.values():
-        print(f"not measured: {reason}")
-    return evaluation
+    return evaluation, list(lacking.values())
 
 
 def evaluate_folders(

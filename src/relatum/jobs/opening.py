@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
@@ -48,7 +48,7 @@ class Opened:
 
 def _registered() -> None:
     """Import every file that registers something."""
-    for name in ("data", "objectives", "tasks", "metrics", "models.families.settings"):
+    for name in ("data", "objectives", "tasks", "metrics", "models.families.settings", "models.families.fresh"):
         importlib.import_module(f"relatum.{name}")
 
 
@@ -114,7 +114,7 @@ def open_model(recipe: Recipe) -> Opened:
 
 def _model_table(recipe: Recipe) -> dict[str, Any]:
     """A relative path of the checkpoint is relative to the recipe's folder where something is there, else a hub id."""
-    table = dict(recipe.model)
+    table = {"kind": "stable_diffusion", **recipe.model}
     name = table.get("pretrained_model_name_or_path")
     if isinstance(name, str) and (recipe.folder / name).exists():
         table["pretrained_model_name_or_path"] = str(recipe.folder / name)
@@ -130,9 +130,9 @@ def encode(recipe: Recipe, opened: Opened, rows: Sequence[Row], cache: Path, pro
         opened.model.codec,
         opened.model.text,
         cache,
-        dtype=cast(Any, recipe.data.cache_dtype),
+        dtype=recipe.data.cache_dtype,
         progress=progress,
-        on_bad_row=cast(Any, recipe.data.on_bad_row),
+        on_bad_row=recipe.data.on_bad_row,
     )
 
 

@@ -30,7 +30,7 @@ def edit_picture(
     count: int = 1,
     resolution: int | None = None,
 ) -> None:
-    """Writes the source and `count` edits of it side by side; only the edit where count is 1. RecipeError for an empty instruction."""
+    """Writes the edit; source and edits side by side where count is 2 or more. RecipeError for an empty instruction."""
     if not instruction.strip():
         raise RecipeError("edit: the instruction is empty")
     if count < 1:

@@ -20,8 +20,10 @@ from ..engine.journal import write_environment
 from ..engine.sample import generate
 from ..engine.train import Job, Result, train
 from ..imaging import grid, save_png
+from ..models.trainable import save_lora
 from ..recipe import Recipe, digest
-from .opening import Opened, Rows, encode, open_model, open_rows, step_of
+from .opening import Opened, Rows, encode, open_model, open_rows, open_task, step_of
+from .pretraining import ENCODERS, encoder_job
 
 __all__ = ["Data", "cache_folder", "finished", "open_data", "run_folder", "signature", "train_recipe", "write_run_card"]
 
@@ -71,32 +73,47 @@ def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None =
             raise RecipeError(f"{folder} holds a finished run of other settings; give another output_dir or delete it")
         return finished(folder)
     torch.manual_seed(key_of(recipe.seed, "init"))
-    opened = open_model(recipe)
-    data = data or open_data(recipe, opened)
-    _write_head(recipe, folder)
-    job = Job(
-        parts=opened.parts,
-        step=step_of(recipe),
-        rows=data.train,
-        held_out=data.test,
-        settings=recipe.train,
-        seed=recipe.seed,
-        folder=folder,
-        save=opened.model.save_pipeline,
-        signature=mine,
-        levels=opened.parts.path.bins,
-        show=lambda what, step: _show(recipe, opened, data, folder, what, step),
-        quiet=quiet,
-    )
-    result = train(job)
-    if int(torch.distributed.is_initialized() and torch.distributed.get_rank()) == 0:
-        if opened.trained.without_adapters is not None:
-            from ..models.trainable import save_lora
-
-            save_lora(opened.model.unet, folder / "final")
+    if _first_process():
+        _write_head(recipe, folder)
+    if recipe.model.get("kind") in ENCODERS:
+        rows = open_rows(recipe)
+        result = train(encoder_job(recipe, open_task(recipe), rows.train, rows.test, step_of(recipe), folder, mine))
+    else:
+        result = _train_diffusion(recipe, folder, data, mine, quiet)
+    if _first_process():
         write_run_card(recipe, folder, result)
         write_text(folder / DONE, json.dumps({**dataclasses.asdict(result), "signature": mine}, indent=2) + "\n")
     return result
+
+
+def _train_diffusion(recipe: Recipe, folder: Path, data: Data | None, mine: str, quiet: bool) -> Result:
+    opened = open_model(recipe)
+    shared = data or open_data(recipe, opened)
+
+    def save(place: Path) -> None:
+        opened.model.save_pipeline(place)
+        if opened.trained.without_adapters is not None:
+            save_lora(opened.model.unet, place)
+
+    job = Job(
+        parts=opened.parts,
+        step=step_of(recipe),
+        rows=shared.train,
+        held_out=shared.test,
+        settings=recipe.train,
+        seed=recipe.seed,
+        folder=folder,
+        save=save,
+        signature=mine,
+        levels=opened.parts.path.bins,
+        show=lambda what, step: _show(recipe, opened, shared, folder, what, step),
+        quiet=quiet,
+    )
+    return train(job)
+
+
+def _first_process() -> bool:
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def finished(folder: Path) -> Result:
@@ -112,8 +129,16 @@ def finished(folder: Path) -> Result:
 def write_run_card(recipe: Recipe, folder: Path, result: Result, metrics: Mapping[str, Any] | None = None) -> None:
     """README.md of the run folder; metrics: estimates by name."""
     table = recipe.table()
-    rows = [CardMetric(name, e.value, None if e.stderr is None else e.value - 1.96 * e.stderr,
-                       None if e.stderr is None else e.value + 1.96 * e.stderr, e.n) for name, e in (metrics or {}).items()]
+    rows = [
+        CardMetric(
+            name,
+            e.value,
+            None if e.stderr is None else e.value - 1.96 * e.stderr,
+            None if e.stderr is None else e.value + 1.96 * e.stderr,
+            e.n,
+        )
+        for name, e in (metrics or {}).items()
+    ]
     card = Card(
         name=recipe.name,
         task=str(recipe.task.get("kind")),

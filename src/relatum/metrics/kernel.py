@@ -8,10 +8,16 @@ expansion all that depends on one argument only cancels exactly between xx, yy a
     G³ + 3G²(a + p + q) + 3G(a + p + q)² + 3pq(2a + p + q),
 
 has the same U-statistic and terms no larger than the answer's own scale.
+
+What an offset means. Of features whose mean lies 50,000 spreads or more from zero the true value shows the offset, not the
+shape: its fourth power times the squared gap of the means. There the origin "auto" moves to the nearest round number (a multiple
+of the power of ten at 100,000 spreads or just above), so that a common offset of 1e7 leaves the value as it was; for all other
+features "auto" is exactly zero.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,17 +30,19 @@ from .moments import Matrix, Vector, float64, matrix, pair
 
 __all__ = ["kernel_distance", "kernel_distance_subsets", "kernel_estimate", "weighted_kernel"]
 
+FAR = 1e5  # spreads between round origins
 
-def kernel_distance(x: Any, y: Any, *, origin: Any = "zero") -> float:
+
+def kernel_distance(x: Any, y: Any, *, origin: Any = "auto") -> float:
     """Unbiased MMD² of two sets of features under (x·y/d + 1)³ (Bińkowski et al. 2018, eq. 4): the full U-statistic, float64.
 
     x (N, d), y (M, d): numpy arrays, tensors or lists. May be negative, never clamped. Equal to torchmetrics' `poly_mmd`.
 
-    origin: where the kernel's zero lies. "zero": as defined. This definition is *not* blind to an offset (see this file's head);
-    under one of 1e7 the value is still exact to about 1e-8, the digits that float64 features keep at 1e7, where the textbook
-    formula returns rounding noise. "pooled": the mean of both sets, which makes the value blind to any common offset: the same
-    number before and after one, but another number than the definition's unless that mean is zero. An array (d,): that point.
-    Numbers of different origins do not compare.
+    origin: where the kernel's zero lies. "auto": zero, but a round number near the mean for features offset beyond 50,000 times
+    their spread (see this file's head), so that an offset like 1e7 does not change the value. "zero": always zero; under an
+    offset the value truly grows, and stays exact where the textbook formula returns rounding noise. "pooled": the mean of both
+    sets, blind to any offset, but another number than the definition's. An array (d,): that point. Numbers of different origins
+    do not compare.
     Raises DataError for fewer than two samples, NaN or infinity, and unequal widths.
 
     >>> kernel_distance([[0.0], [1.0]], [[2.0], [3.0]])  # xx: 1, yy: 7³; xy: (1 + 1 + 3³ + 4³)/4 = 23.25
@@ -43,7 +51,7 @@ def kernel_distance(x: Any, y: Any, *, origin: Any = "zero") -> float:
     return _Kernel.of(*pair(x, y), origin).distance()
 
 
-def kernel_estimate(x: Any, y: Any, *, paired: bool = False, origin: Any = "zero") -> Estimate:
+def kernel_estimate(x: Any, y: Any, *, paired: bool = False, origin: Any = "auto") -> Estimate:
     """`kernel_distance` with its jackknife standard error. paired: rows i of x and y are one unit and leave together."""
     x, y = pair(x, y)
     if paired and len(x) != len(y):
@@ -53,7 +61,7 @@ def kernel_estimate(x: Any, y: Any, *, paired: bool = False, origin: Any = "zero
     return Estimate(kernel.distance(), stderr, min(len(x), len(y)))
 
 
-def weighted_kernel(x: Any, y: Any, wx: Any, wy: Any, *, paired: bool = False, origin: Any = "zero") -> float:
+def weighted_kernel(x: Any, y: Any, wx: Any, wy: Any, *, paired: bool = False, origin: Any = "auto") -> float:
     """`kernel_distance` with row i counted wx[i] (wy[i]) times, where copies of one row are never a pair.
 
     Σ_{i≠j} wi wj k(xi, xj) / Σ_{i≠j} wi wj for both sets, less 2 Σ wi wj k(xi, yj) / (Σwx Σwy). A bootstrap that repeats rows
@@ -71,7 +79,7 @@ def weighted_kernel(x: Any, y: Any, wx: Any, wy: Any, *, paired: bool = False, o
 
 
 def kernel_distance_subsets(
-    x: Any, y: Any, subsets: int = 100, size: int = 1000, seed: int = 0, *, origin: Any = "zero"
+    x: Any, y: Any, subsets: int = 100, size: int = 1000, seed: int = 0, *, origin: Any = "auto"
 ) -> Estimate:
     """Mean over random subsets of equal size, and their standard deviation as `stderr`: how KID is usually printed.
 
@@ -102,7 +110,8 @@ class _Kernel:
     def of(cls, x: Matrix, y: Matrix, origin: Any) -> _Kernel:
         center = x.mean(0)
         center = center + torch.cat([x - center, y - center]).mean(0)
-        u, v, m = x - center, y - center, _mean_from(origin, center)
+        u, v = x - center, y - center
+        m = _mean_from(origin, center, torch.cat([u, v]).square().mean().sqrt().item())
         xx, yy = _essential(u, u, m), _essential(v, v, m)
         return cls(xx.fill_diagonal_(0), yy.fill_diagonal_(0), _essential(u, v, m))
 
@@ -139,12 +148,15 @@ def _jackknife(left: Vector) -> float:
     return ((len(left) - 1) / len(left) * (left - left.mean()).square().sum()).item()
 
 
-def _mean_from(origin: Any, center: Vector) -> Vector:
-    """The pooled mean as seen from the kernel's origin."""
+def _mean_from(origin: Any, center: Vector, spread: float) -> Vector:
+    """The pooled mean as seen from the kernel's origin. spread: root mean square deviation from it, over all features."""
     if isinstance(origin, str):
-        if origin not in ("zero", "pooled"):
-            raise DataError(f'origin: expected "zero", "pooled" or a point of {len(center)} numbers, found {origin!r}')
-        return center if origin == "zero" else torch.zeros_like(center)
+        if origin not in ("auto", "zero", "pooled"):
+            raise DataError(f'origin: expected "auto", "zero", "pooled" or a point of {len(center)} numbers, found {origin!r}')
+        if origin == "auto" and spread > 0:
+            step = 10.0 ** math.ceil(math.log10(FAR * spread))
+            return center - (center / step).round() * step
+        return torch.zeros_like(center) if origin == "pooled" else center
     point = float64(origin)
     if point.shape != center.shape:
         raise DataError(f"origin: expected {len(center)} numbers, found shape {tuple(point.shape)}")

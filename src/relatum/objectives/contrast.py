@@ -167,10 +167,16 @@ class Contrast:
 
 
 def _distances(mine: Latents, keys: Bank, weight: Weight) -> Logits:
-    """Weighted mean squared distance of every sample to every key, (b n), from differences: exact for near-duplicates.
+    """Weighted mean squared distance of every sample to every key, (b n), as w.m^2 - 2 (w m).k + w.k^2.
 
-    b x n x latent numbers would not fit for large batches, so keys are taken one block at a time.
+    Three matrix products instead of b x n differences of latents; in float64, so that the subtraction keeps seven digits of
+    distances that are a billionth of the latents' squares, as between near-duplicates.
     """
-    block = max(1, 2**24 // max(1, mine.numel()))
-    parts = [((mine[:, None] - part[None]).square() * weight[:, None]).flatten(2).mean(2) for part in keys.split(block)]
-    return torch.cat(parts, 1)
+    m, k, w = (tensor.flatten(1).to(_wide(mine)) for tensor in (mine, keys, weight.expand_as(mine)))
+    squares = (w * m * m).sum(1, keepdim=True) - 2 * (w * m) @ k.T + w @ (k * k).T
+    return (squares / m.shape[1]).clamp_min(0).to(mine.dtype)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """float64 where the device has it."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64

@@ -23,8 +23,8 @@ __all__ = ["Edit"]
 class Edit:
     """The source's unscaled latent mode is concatenated to the noisy target. Anchors: "source" and "target", both scaled.
 
-    One uniform draw p a sample decides all dropout, as in the stock script, with c = `conditioning_dropout_prob`: the text is dropped for
-    p < 2c, the image for c <= p < 3c, so each alone and both together with probability c.
+    One uniform draw p a sample decides all dropout, as in the stock script, with c = `conditioning_dropout_prob`: the text is
+    dropped for p < 2c, the image for c <= p < 3c, so each alone and both together with probability c.
     Views: "matched" and "null" (no text, same image).
     """
 

@@ -60,9 +60,8 @@ def load_tokenizer(folder: Path) -> Any:
 def _tokenizer(table: dict[str, int], merges: list[tuple[str, str]], length: int) -> Any:
     from transformers import CLIPTokenizer
 
-    return CLIPTokenizer(
-        vocab=table, merges=merges, bos_token=START, eos_token=END, unk_token=END, pad_token=END, model_max_length=length
-    )
+    cls: Any = CLIPTokenizer
+    return cls(vocab=table, merges=merges, bos_token=START, eos_token=END, unk_token=END, pad_token=END, model_max_length=length)
 
 
 def _byte_signs() -> dict[int, str]:

@@ -26,8 +26,9 @@ def build_unet(size: UNetSize) -> Any:
     """diffusers' UNet2DConditionModel with fresh weights from torch's global generator."""
     from diffusers import UNet2DConditionModel
 
+    cls: Any = UNet2DConditionModel  # its annotations name one-element tuples
     depth = len(size.block_out_channels)
-    return UNet2DConditionModel(
+    return cls(
         sample_size=size.sample_size,
         in_channels=size.in_channels,
         out_channels=size.out_channels,
