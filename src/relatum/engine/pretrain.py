@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,17 @@ from ..core.shapes import Features, Keys, PerSample, Pixels
 from ..tasks.base import Batch
 from .step import Moment, Step
 
-__all__ = ["AutoencoderParts", "ClipParts", "autoencoder_step", "clip_step", "edges", "info_nce", "varied"]
+__all__ = [
+    "AttributeParts",
+    "AutoencoderParts",
+    "ClipParts",
+    "attributes_step",
+    "autoencoder_step",
+    "clip_step",
+    "edges",
+    "info_nce",
+    "varied",
+]
 
 
 @dataclass
@@ -39,6 +50,16 @@ class AutoencoderParts:
     variety: float = 0.25
     guide_steps: int = 400
     image: str = "target"
+
+
+@dataclass
+class AttributeParts:
+    """network: pixels -> logits by head, (b, phrases of that head). phrases: by head; true of a picture if in its text."""
+
+    network: nn.Module
+    phrases: Mapping[str, Sequence[str]]
+    image: str = "target"
+    text: str = "target"
 
 
 @dataclass
@@ -105,6 +126,18 @@ def edges(error: Pixels) -> PerSample:
     """Mean absolute difference of an error image between neighbors, across and down: 0 for a constant shift of all pixels."""
     across, down = error.diff(dim=-1).abs().flatten(1).mean(1), error.diff(dim=-2).abs().flatten(1).mean(1)
     return (across + down) / 2
+
+
+def attributes_step(parts: AttributeParts, batch: Batch, draws: Draws, ranks: Ranks = ONE, moment: Moment = Moment()) -> Step:  # noqa: B008
+    """One term a head: mean binary cross-entropy of which phrases a picture's text holds. Watches "HEAD/right": all right."""
+    logits = parts.network(batch.pixels[parts.image])
+    losses, watched = {}, {}
+    for head, phrases in parts.phrases.items():
+        truth = torch.tensor([[float(phrase in text) for phrase in phrases] for text in batch.texts[parts.text]])
+        truth = truth.to(logits[head].device)
+        losses[head] = F.binary_cross_entropy_with_logits(logits[head].float(), truth, reduction="none").mean(1)
+        watched[f"{head}/right"] = ((logits[head] > 0) == (truth > 0)).all(1).float()
+    return Step(losses, torch.stack([*losses.values()]).sum(0), watched)
 
 
 def clip_step(parts: ClipParts, batch: Batch, draws: Draws, ranks: Ranks = ONE, moment: Moment = Moment()) -> Step:  # noqa: B008

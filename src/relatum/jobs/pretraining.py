@@ -1,4 +1,4 @@
-"""`relatum train` for the encoders of a base: an autoencoder or a CLIP from nothing, in the same run folder as any other run."""
+"""`relatum train` for the encoders of a base: autoencoder, CLIP or feature extractor, in a run folder like any other."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import torch
 from ..core.registry import family
 from ..data.rows import Row
 from ..engine.encoded import RawRows
-from ..engine.pretrain import AutoencoderParts, ClipParts
+from ..engine.pretrain import AttributeParts, AutoencoderParts, ClipParts
 from ..engine.train import Job
+from ..metrics.extractors.tinyconv import save_tinyconv
 from ..models.families.autoencoder import Reconstruction, measure_scaling
 from ..models.families.clip import TwoTowers, save_clip
-from ..models.families.fresh import NewAutoencoder, NewClip
+from ..models.families.fresh import NewAutoencoder, NewClip, NewTinyConv
 from ..recipe import Recipe
 from ..tasks.base import Task
 
 __all__ = ["ENCODERS", "encoder_job"]
 
-ENCODERS = ("new_autoencoder", "new_clip")  # kinds of [model] that this file trains
+ENCODERS = ("new_autoencoder", "new_clip", "new_tinyconv")  # kinds of [model] that this file trains
 _WORDS = 20_000  # rows whose texts the tokenizer learns from
 
 
@@ -42,7 +43,12 @@ def encoder_job(
     rows = RawRows(train, task.needs, recipe.data.resolution, on_bad_row=recipe.data.on_bad_row)
     held_out = RawRows(test, task.needs, recipe.data.resolution, on_bad_row=recipe.data.on_bad_row)
     settings: Any = family.build(recipe.model, "model")
-    encoder = _autoencoder(settings, rows, task) if isinstance(settings, NewAutoencoder) else _clip(settings, train, task)
+    if isinstance(settings, NewAutoencoder):
+        encoder = _autoencoder(settings, rows, task)
+    elif isinstance(settings, NewClip):
+        encoder = _clip(settings, train, task)
+    else:
+        encoder = _tinyconv(settings, task)
     return Job(
         parts=encoder.parts,
         step=step,
@@ -82,3 +88,9 @@ def _clip(settings: NewClip, train: Sequence[Row], task: Task) -> _Encoder:
     clip, tokenizer = settings.build(texts)
     parts = ClipParts(TwoTowers(clip), tokenizer, task.needs.images[0], task.needs.texts[0])
     return _Encoder(parts, lambda folder: save_clip(clip, tokenizer, folder, torch.float32))
+
+
+def _tinyconv(settings: NewTinyConv, task: Task) -> _Encoder:
+    network, phrases = settings.build()
+    parts = AttributeParts(network, phrases, task.needs.images[0], task.needs.texts[0])
+    return _Encoder(parts, lambda folder: save_tinyconv(network, folder / "tinyconv.safetensors"))

@@ -13,6 +13,9 @@ from ...core.errors import RecipeError
 from ...core.path import DiscretePath
 from ...core.prediction import Parametrization
 from ...core.registry import family
+from ...data.toy.grammar import ground_words
+from ...data.toy.scene import COLORS, SHAPES, grounds_of
+from ...metrics.extractors.tinyconv import TinyConv
 from ..codec import Codec
 from ..folder import PipelineFolder, quiet
 from ..schedulers import training_scheduler
@@ -24,7 +27,7 @@ from .stable_diffusion import StableDiffusion
 from .tokenizer import build_tokenizer
 from .unet import UNetSize, build_schedule, build_unet
 
-__all__ = ["NewAutoencoder", "NewClip", "NewStableDiffusion", "common_words"]
+__all__ = ["NewAutoencoder", "NewClip", "NewStableDiffusion", "NewTinyConv", "common_words"]
 
 
 def common_words() -> list[str]:
@@ -62,6 +65,22 @@ class NewClip:
         """(transformers' CLIPModel, CLIPTokenizer); the words of `texts` come first in the vocabulary, then the common ones."""
         tokenizer = build_tokenizer([texts, common_words()], self.vocabulary, self.length)
         return build_clip(self.size, tokenizer), tokenizer
+
+
+@family("new_tinyconv")
+@dataclass(frozen=True)
+class NewTinyConv:
+    """The convolutional network of the toy world's metrics. width: channels of its first layer; features: numbers an image."""
+
+    width: int = 32
+    features: int = 64
+
+    def build(self) -> tuple[TinyConv, dict[str, list[str]]]:
+        """(network, the phrases that each of its heads tells): objects by color and shape, and grounds."""
+        grounds = [ground_words(ground) for ground in grounds_of("both")]
+        phrases = {"pairs": [f"{color} {shape}" for shape in SHAPES for color in COLORS], "ground": grounds}
+        heads = {head: len(told) for head, told in phrases.items()}
+        return TinyConv(heads, self.width, self.features), phrases
 
 
 @family("new_stable_diffusion")
