@@ -199,9 +199,11 @@ def _override(text: str) -> dict[str, Any]:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
-    for part in reversed(key.strip().split(".")):
-        parsed = {part: parsed}
-    return parsed
+    *sections, last = key.strip().split(".")
+    table: dict[str, Any] = {last: parsed}
+    for section in reversed(sections):
+        table = {section: table}
+    return table
 
 
 def _without_none(value: Any) -> Any:

@@ -32,8 +32,10 @@ Entry = dict[str, Tensor]
 class ImageEncoder(Protocol):
     """What the cache needs of a codec. fingerprint: hash of its weights. factor: pixels along one edge of a latent cell."""
 
-    fingerprint: str
     factor: int
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def encode(self, pixels: Pixels) -> Moments: ...
 
@@ -42,8 +44,11 @@ class ImageEncoder(Protocol):
 class WordEncoder(Protocol):
     """What the cache needs of a text encoder. null: (1 n d), the states of the empty text."""
 
-    fingerprint: str
-    null: NullTokens
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def null(self) -> NullTokens: ...
 
     def encode(self, texts: Sequence[str]) -> Tokens: ...
 

@@ -80,10 +80,12 @@ def _with_policy(recipe: Recipe, table: dict[str, Any]) -> dict[str, Any]:
 
 def _paths(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
     """Relative paths of a reader are relative to the recipe's folder."""
-    paths = {key: str(folder / table[key]) for key in ("path", "folder") if isinstance(table.get(key), str)}
-    if isinstance(table.get("paths"), list):
-        paths["paths"] = [str(folder / path) for path in table["paths"]]
-    return {**table, **paths}
+    path = table.get("path")
+    if isinstance(path, str):
+        return {**table, "path": str(folder / path)}
+    if isinstance(path, list):
+        return {**table, "path": [str(folder / str(one)) for one in path]}
+    return table
 
 
 def _check_groups(train: Sequence[Row], test: Sequence[Row]) -> None:
