@@ -133,6 +133,15 @@ def test_clip_step_learns_two_pairs() -> None:
         optimizer.step()
     assert step.total.mean().item() < 0.1
     assert step.watched["image_to_text"].tolist() == [1.0, 1.0]
+    both = Batch(
+        ["a"],
+        ["a"],
+        ["a"],
+        pixels={"source": pixels[:1], "target": pixels[1:]},
+        texts={"source": ["a red circle"], "target": ["a blue square"]},
+    )
+    paired = clip_step(ClipParts(parts.network, tokenizer, ("source", "target")), both, Draws(0, [0])).total
+    assert paired.tolist() == pytest.approx([clip_step(parts, batch, Draws(0, [0, 1])).total.mean().item()], rel=1e-4)
     assert image_features(clip, pixels.repeat(1, 1, 2, 2)).norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
 
 

@@ -64,12 +64,15 @@ class AttributeParts:
 
 @dataclass
 class ClipParts:
-    """network: pixels, input_ids -> unit vectors of images and texts, logit scale. tokenizer: transformers' CLIPTokenizer."""
+    """network: pixels, input_ids -> unit vectors of images and texts, logit scale. tokenizer: transformers' CLIPTokenizer.
+
+    columns: image columns and the texts of the same name. With "source" and "target" of an edit each picture has a hard negative
+    that differs from it in the edit alone, such as one shape.
+    """
 
     network: nn.Module
     tokenizer: Any
-    image: str = "target"
-    text: str = "target"
+    columns: tuple[str, ...] = ("target",)
 
 
 def autoencoder_step(parts: AutoencoderParts, batch: Batch, draws: Draws, ranks: Ranks = ONE, moment: Moment = Moment()) -> Step:  # noqa: B008
@@ -145,14 +148,16 @@ def clip_step(parts: ClipParts, batch: Batch, draws: Draws, ranks: Ranks = ONE, 
 
     Unlike there, samples with the same text are not each other's negatives. Watches "image_to_text": 1 where the own text wins.
     """
-    pixels, texts = batch.pixels[parts.image], list(batch.texts[parts.text])
+    pixels = torch.cat([batch.pixels[name] for name in parts.columns])
+    texts = [text for name in parts.columns for text in batch.texts[name]]
     words = parts.tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=parts.tokenizer.model_max_length)
     images, sentences, scale = parts.network(pixels, words.input_ids.to(pixels.device))
     keys = torch.tensor([key_of(text) for text in texts], device=pixels.device)
     forward, right = info_nce(images, sentences, scale, keys, ranks)
     backward, _ = info_nce(sentences, images, scale, keys, ranks)
-    loss = (forward + backward) / 2
-    return Step({"info_nce": loss}, loss, {"image_to_text": right, "scale": scale.detach().expand_as(right)})
+    per_row = ((forward + backward) / 2).reshape(len(parts.columns), -1).mean(0)
+    right = right.reshape(len(parts.columns), -1).mean(0)
+    return Step({"info_nce": per_row}, per_row, {"image_to_text": right, "scale": scale.detach().expand_as(right)})
 
 
 def info_nce(queries: Features, others: Features, scale: Tensor, keys: Keys, ranks: Ranks = ONE) -> tuple[PerSample, PerSample]:

@@ -20,7 +20,7 @@ from ..models.families.autoencoder import Reconstruction, measure_scaling
 from ..models.families.clip import TwoTowers, save_clip
 from ..models.families.fresh import NewAutoencoder, NewClip, NewTinyConv
 from ..recipe import Recipe
-from ..tasks.base import Task
+from ..tasks.base import Needs, Task
 
 __all__ = ["ENCODERS", "encoder_job"]
 
@@ -40,13 +40,13 @@ def encoder_job(
     recipe: Recipe, task: Task, train: Sequence[Row], test: Sequence[Row], step: Any, folder: Path, signature: str
 ) -> Job:
     """The job of a recipe whose [model] kind is one of ENCODERS; `task` says which image and text column are read."""
-    rows = RawRows(train, task.needs, recipe.data.resolution, on_bad_row=recipe.data.on_bad_row)
-    held_out = RawRows(test, task.needs, recipe.data.resolution, on_bad_row=recipe.data.on_bad_row)
     settings: Any = family.build(recipe.model, "model")
+    needs = Needs(settings.columns, settings.columns) if isinstance(settings, NewClip) else task.needs
+    rows, held_out = (RawRows(side, needs, recipe.data.resolution, on_bad_row=recipe.data.on_bad_row) for side in (train, test))
     if isinstance(settings, NewAutoencoder):
         encoder = _autoencoder(settings, rows, task)
     elif isinstance(settings, NewClip):
-        encoder = _clip(settings, train, task)
+        encoder = _clip(settings, train)
     else:
         encoder = _tinyconv(settings, task)
     return Job(
@@ -83,10 +83,10 @@ def _autoencoder(settings: NewAutoencoder, rows: RawRows, task: Task) -> _Encode
     return _Encoder(parts, save)
 
 
-def _clip(settings: NewClip, train: Sequence[Row], task: Task) -> _Encoder:
+def _clip(settings: NewClip, train: Sequence[Row]) -> _Encoder:
     texts = [text for row in islice(train, _WORDS) for _, text in sorted(row.texts.items())]
     clip, tokenizer = settings.build(texts)
-    parts = ClipParts(TwoTowers(clip), tokenizer, task.needs.images[0], task.needs.texts[0])
+    parts = ClipParts(TwoTowers(clip), tokenizer, settings.columns)
     return _Encoder(parts, lambda folder: save_clip(clip, tokenizer, folder, torch.float32))
 
 

@@ -55,11 +55,15 @@ class NewAutoencoder:
 @family("new_clip")
 @dataclass(frozen=True)
 class NewClip:
-    """size: of the towers. vocabulary: most tokens of the tokenizer; length: of a tokenized text."""
+    """size: of the towers. vocabulary: most tokens of the tokenizer; length: of a tokenized text.
+
+    columns: see `relatum.engine.pretrain.ClipParts`.
+    """
 
     size: ClipSize = field(default_factory=ClipSize)
     vocabulary: int = 1280
     length: int = 32
+    columns: tuple[str, ...] = ("target",)
 
     def build(self, texts: Iterable[str]) -> tuple[Any, Any]:
         """(transformers' CLIPModel, CLIPTokenizer); the words of `texts` come first in the vocabulary, then the common ones."""
