@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..core.errors import DataError, RecipeError
 from ..models.denoiser import Denoiser
@@ -63,8 +64,7 @@ class Snapshot:
                 save_weights(self.network, folder / "unet_ema")
             extra = {**extra, "ema_updates": self.ema.updates}
         save_optimizer(self.optimizer, folder / "optimizer.safetensors")
-        remembered = {} if self.blend is None else self.blend.state()
-        if remembered:
+        if remembered := self.remembered():
             save_tensors(remembered, folder / "objectives.safetensors")
         versions = environment()["versions"]
         write_state(folder, TrainerState(step, samples_seen, seed, self.signature, versions, extra))
@@ -84,6 +84,15 @@ class Snapshot:
             self.ema.take(self.network, int(state.extra["ema_updates"]))
         load_weights(self.network, folder / "unet")
         load_optimizer(self.optimizer, folder / "optimizer.safetensors")
-        if self.blend is not None and (folder / "objectives.safetensors").exists():
-            self.blend.load_state(load_tensors(folder / "objectives.safetensors")[0])
+        if (folder / "objectives.safetensors").exists():
+            self.recall(load_tensors(folder / "objectives.safetensors")[0])
         return state
+
+    def remembered(self) -> dict[str, Tensor]:
+        """What objectives carry from step to step, such as a queue of keys; {} without."""
+        return {} if self.blend is None else self.blend.state()
+
+    def recall(self, remembered: Mapping[str, Tensor]) -> None:
+        """The inverse of `remembered`."""
+        if self.blend is not None:
+            self.blend.load_state(remembered)

@@ -172,6 +172,7 @@ class _Loop:
         s, accelerator = self.settings, self.accelerator
         torch.manual_seed(key_of(self.job.seed, "torch", self.updates, self.ranks.rank))  # dropout in networks resumes exactly
         moment = Moment(self.updates, measure=self.updates % s.balance_steps == 0)
+        before = self.snapshot.remembered() if s.on_nonfinite == "skip" else {}
         steps: list[Step] = []
         problem: str | None = None
         for micro in range(s.gradient_accumulation_steps):
@@ -193,6 +194,7 @@ class _Loop:
             if s.on_nonfinite == "stop":
                 raise Diverged(f"update {self.updates}: {problem}. No update was made; checkpoints/last-good is from before")
             self.skipped += 1
+            self.snapshot.recall(before)
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
         self._log(steps, norm)
