@@ -33,6 +33,8 @@ def save_pipeline(model: StableDiffusion, folder: Path, dtype: torch.dtype | Non
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
+    from safetensors import SafetensorError  # no OSError, also where the disk is full
+
     try:
         with quiet():
             _pipeline(model, dtype).save_pretrained(partial, safe_serialization=True)
@@ -42,7 +44,7 @@ def save_pipeline(model: StableDiffusion, folder: Path, dtype: torch.dtype | Non
         else:
             _plain_vocabulary(model.text.tokenizer, partial / "tokenizer")
         _replace(partial, folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise DataError(f"the pipeline could not be written to {folder}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
