@@ -34,6 +34,8 @@ class Registry(Generic[T]):
         return add
 
     def find(self, name: object, where: str) -> type:
+        if name is None:
+            raise RecipeError(f"{where}: say which {self.noun}{near('', self.classes)}")
         if name not in self.classes:
             raise RecipeError(f"{where}: no {self.noun} of kind {name!r}{near(str(name), self.classes)}")
         return self.classes[str(name)]

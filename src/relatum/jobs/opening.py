@@ -12,6 +12,7 @@ from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
 from ..core.registry import family, reader, task
 from ..core.registry import objective as objectives
+from ..data.columns import require
 from ..data.rows import Row
 from ..data.splits import split
 from ..engine.cache import encode_rows
@@ -23,7 +24,7 @@ from ..objectives.blend import Blend, read_blend
 from ..recipe import Recipe
 from ..tasks.base import Task
 
-__all__ = ["Opened", "check_recipe", "encode", "open_model", "open_rows", "open_task", "step_of"]
+__all__ = ["Opened", "check_recipe", "encode", "open_model", "open_rows", "open_task", "require_columns", "step_of"]
 
 
 @dataclass(frozen=True)
@@ -166,17 +167,12 @@ def check_recipe(recipe: Recipe) -> list[str]:
     rows = open_rows(recipe)
     lines = [f"{len(rows.train)} training rows, {len(rows.test)} held out, {len(rows.skipped)} skipped"]
     lines += [f"skipped: {reason}" for reason in rows.skipped[:20]]
-    lines += _missing_columns(job, rows)
+    if recipe.data.on_bad_row == "stop":
+        require_columns(job, rows)
     lines += [f"objectives known: {', '.join(sorted(objectives.classes))}"]
     return lines
 
 
-def _missing_columns(job: Task, rows: Rows) -> list[str]:
-    """DataError if the first rows lack what the task needs; reading all of them is `relatum cache`'s."""
-    for row in [*rows.train[:16], *rows.test[:16]]:
-        for kind, names, cells in (("image", job.needs.images, row.images), ("text", job.needs.texts, row.texts)):
-            for name in names:
-                if name not in cells:
-                    found = ", ".join(sorted(cells)) or "none"
-                    raise DataError(f"{row.where or row.id}: no {kind} {name!r}, which the task needs; found: {found}")
-    return []
+def require_columns(job: Task, rows: Rows) -> None:
+    """DataError if the first rows lack what the task needs; every row is looked at when it is encoded."""
+    require([*rows.train[:16], *rows.test[:16]], job.needs.images, job.needs.texts)

@@ -15,6 +15,7 @@ from ..core.draws import Draws, key_of
 from ..core.errors import DataError, RecipeError
 from ..engine.atomic import write_text
 from ..engine.card import Card, CardMetric, write_card
+from ..engine.checkpoint import latest, read_state
 from ..engine.encoded import EncodedRows
 from ..engine.journal import write_environment
 from ..engine.sample import generate
@@ -22,7 +23,7 @@ from ..engine.train import Job, Result, train
 from ..imaging import grid, save_png
 from ..models.trainable import save_lora
 from ..recipe import Recipe, digest
-from .opening import Opened, Rows, encode, open_model, open_rows, open_task, step_of
+from .opening import Opened, Rows, encode, open_model, open_rows, open_task, require_columns, step_of
 from .pretraining import ENCODERS, encoder_job
 
 __all__ = ["Data", "cache_folder", "finished", "open_data", "run_folder", "signature", "train_recipe", "write_run_card"]
@@ -60,6 +61,8 @@ def signature(recipe: Recipe) -> str:
 def open_data(recipe: Recipe, opened: Opened, progress: Any = None) -> Data:
     """Reads and encodes both sides; what is cached already costs a hash a row."""
     rows = open_rows(recipe)
+    if recipe.data.on_bad_row == "stop":
+        require_columns(opened.task, rows)
     cache = cache_folder(recipe)
     return Data(rows, encode(recipe, opened, rows.train, cache, progress), encode(recipe, opened, rows.test, cache, progress))
 
@@ -72,21 +75,25 @@ def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None =
         if json.loads((folder / DONE).read_text(encoding="utf-8"))["signature"] != mine:
             raise RecipeError(f"{folder} holds a finished run of other settings; give another output_dir or delete it")
         return finished(folder)
+    begun = latest(folder)
+    if begun is not None and read_state(begun).recipe_hash != mine:  # before the folder's recipe is written over
+        raise RecipeError(f"{begun} was written with other settings; give another output_dir, or delete the folder to start again")
     torch.manual_seed(key_of(recipe.seed, "init"))
-    if _first_process():
-        _write_head(recipe, folder)
     if recipe.model.get("kind") in ENCODERS:
         rows = open_rows(recipe)
-        result = train(encoder_job(recipe, open_task(recipe), rows.train, rows.test, step_of(recipe), folder, mine))
+        job = encoder_job(recipe, open_task(recipe), rows.train, rows.test, step_of(recipe), folder, mine)
     else:
-        result = _train_diffusion(recipe, folder, data, mine, quiet)
+        job = _diffusion_job(recipe, folder, data, mine, quiet)
+    if _first_process():
+        _write_head(recipe, folder)
+    result = train(job)
     if _first_process():
         write_run_card(recipe, folder, result)
         write_text(folder / DONE, json.dumps({**dataclasses.asdict(result), "signature": mine}, indent=2) + "\n")
     return result
 
 
-def _train_diffusion(recipe: Recipe, folder: Path, data: Data | None, mine: str, quiet: bool) -> Result:
+def _diffusion_job(recipe: Recipe, folder: Path, data: Data | None, mine: str, quiet: bool) -> Job:
     opened = open_model(recipe)
     shared = data or open_data(recipe, opened)
 
@@ -95,7 +102,7 @@ def _train_diffusion(recipe: Recipe, folder: Path, data: Data | None, mine: str,
         if opened.trained.without_adapters is not None:
             save_lora(opened.model.unet, place)
 
-    job = Job(
+    return Job(
         parts=opened.parts,
         step=step_of(recipe),
         rows=shared.train,
@@ -109,7 +116,6 @@ def _train_diffusion(recipe: Recipe, folder: Path, data: Data | None, mine: str,
         show=lambda what, step: _show(recipe, opened, shared, folder, what, step),
         quiet=quiet,
     )
-    return train(job)
 
 
 def _first_process() -> bool:
