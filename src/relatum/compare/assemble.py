@@ -220,9 +220,13 @@ def _agreements(o: Outcomes) -> list[Agreement]:
 
 
 def _warnings(o: Outcomes) -> list[str]:
-    found = [f"{name}, seed {seed}: {text}" for (name, seed), result in o.results.items() for text in result.warnings]
+    found = (
+        [] if len(o.arms) < 3 else [f"{len(o.arms) - 1} arms are set against the baseline; p-values are not corrected for that."]
+    )
+    found += [f"{name}, seed {seed}: {text}" for (name, seed), result in o.results.items() for text in result.warnings]
     if o.skipped:
         found.append(f"{len(o.skipped)} rows were skipped; the first: {o.skipped[0]}")
+    found += _copying(o)
     headline = o.recipe.compare.headline
     copying = o.controls.get("copy the source")
     if copying is not None and headline in copying.estimates:
@@ -231,3 +235,21 @@ def _warnings(o: Outcomes) -> list[str]:
         if not best > sign * copying.estimates[headline].value:
             found.append(f"Copying the source is not beaten in {headline} by any trial.")
     return found
+
+
+def _copying(o: Outcomes) -> list[str]:
+    """An arm whose outputs move toward their sources while the direction of the edit gets lost."""
+    baseline, *others = o.arms
+    seeds = o.recipe.compare.seeds
+
+    def mean(arm: str, name: str) -> float:
+        return float(np.mean([o.evaluations[arm, seed].estimates[name].value for seed in seeds]))
+
+    if any("clip_dir.sim_image" not in e.estimates for e in o.evaluations.values()):
+        return []
+    return [
+        f"identity copying: {arm} is closer to its sources than {baseline} (clip_dir.sim_image) and edits less in the asked direction"
+        for arm in others
+        if mean(arm, "clip_dir.sim_image") > mean(baseline, "clip_dir.sim_image")
+        and mean(arm, "clip_dir") < mean(baseline, "clip_dir")
+    ]

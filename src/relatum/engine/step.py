@@ -11,7 +11,7 @@ from torch import nn
 
 from ..core.draws import Draws
 from ..core.errors import RecipeError
-from ..core.outcome import Outcome
+from ..core.outcome import Ask, Outcome
 from ..core.path import NoiseLevel, Path
 from ..core.prediction import Parametrization
 from ..core.ranks import ONE, Ranks
@@ -85,6 +85,8 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
     All randomness comes from `draws`: "level", "noise", "dropout", "posterior NAME".
     """
     asks = parts.blend.asks
+    if not moment.training and all(ask.view != "null" for ask in asks):
+        asks = (*asks, Ask("null", grad=False))  # held-out rows also tell how the unconditional error moves
     episode = parts.task.episode(batch, parts.codec, asks, draws)
     target = episode.target
     level = parts.path.draw(draws).to(target.device)
@@ -106,6 +108,9 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
     )
     judged = parts.blend(outcome, moment.updates, moment.measure)
     watched = {**outcome.watched, **{f"{name}/balance": value for name, value in judged.balance.items()}}
+    watched |= {f"{name}/cosine": value for name, value in judged.cosine.items()}
+    if not moment.training:
+        watched["null_error"] = outcome.error("null").detach()
     if moment.measure or not moment.training:
         watched["x0_rms"] = outcome.matched.x0.detach().square().flatten(1).mean(1).sqrt()
     return Step(judged.losses, judged.total, watched, level)

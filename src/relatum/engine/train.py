@@ -147,6 +147,7 @@ class _Loop:
         started, first = time.perf_counter(), self.updates
         if self.updates == 0:
             self._show("sanity")
+            self._validate()
         with StopRequest() as stop:
             while self.updates < self.settings.max_train_steps:
                 self._update()
@@ -175,6 +176,7 @@ class _Loop:
         before = self.snapshot.remembered() if s.on_nonfinite == "skip" else {}
         steps: list[Step] = []
         problem: str | None = None
+        norm: Any = None
         for micro in range(s.gradient_accumulation_steps):
             positions = self.order.positions(self.updates, micro, self.ranks.rank)
             batch = self.job.rows.batch(self.order.indices(positions)).to(accelerator.device)
@@ -183,8 +185,10 @@ class _Loop:
                 with accelerator.autocast():
                     step = self.job.step(self.parts, batch, Draws(self.job.seed, positions), self.ranks, moment)
                 accelerator.backward(step.total.mean())
-            norm = accelerator.clip_grad_norm_(self.parameters, s.max_grad_norm) if last else None
-            found = find_nonfinite(step.losses, step.total, norm, batch.where, step.level, self.ranks)
+            if last:
+                norm = accelerator.clip_grad_norm_(self.parameters, s.max_grad_norm)
+            judged_norm = None if s.mixed_precision == "fp16" else norm  # its scaler overflows on purpose, and skips by itself
+            found = find_nonfinite(step.losses, step.total, judged_norm, batch.where, step.level, self.ranks)
             problem = problem or found
             steps.append(step)
         if problem is None:
@@ -207,7 +211,9 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate_at(self.updates)
         self.optimizer.step()
-        if self.ema is not None:
+        if self.accelerator.optimizer_step_was_skipped:
+            self.skipped += 1
+        elif self.ema is not None:
             self.ema.update(self.network)
 
     def _log(self, steps: list[Step], norm: Any) -> None:
@@ -240,6 +246,7 @@ class _Loop:
                 self.held_out = held_out_loss(
                     self.parts, job.step, job.held_out, limit, job.levels, device, self.accelerator.autocast
                 )
+            self.monitors.see_held_out(self.held_out["held_out"])
         self._write(record | self.held_out)
         self._show("samples")
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from ..core.errors import RecipeError
 from ..core.load import load
@@ -16,9 +17,11 @@ from ..core.outcome import Ask, Objective, Outcome
 from ..core.path import NoiseLevel
 from ..core.prediction import Parametrization
 from ..core.registry import objective
-from ..core.shapes import PerSample
+from ..core.shapes import Features, PerSample
 
 __all__ = ["Blend", "Judgement", "Weighted", "min_snr", "read_blend"]
+
+TINY = torch.finfo(torch.float32).tiny
 
 
 def min_snr(kind: Parametrization, level: NoiseLevel, gamma: float) -> PerSample:
@@ -68,12 +71,16 @@ class Weighted:
 
 @dataclass(frozen=True)
 class Judgement:
-    """losses: every term by name, unweighted, (b,). total: the weighted, capped sum, (b,). balance: capped or measured terms'
-    gradient at the prediction over that of the base terms, (b,), after weights and before caps."""
+    """losses: every term by name, unweighted, (b,). total: the weighted, capped sum, (b,).
+
+    balance: norm of a capped or measured term's gradient at the prediction over that of the base terms, (b,), after weights and
+    before caps. cosine: between the two gradients, for measured terms.
+    """
 
     losses: Mapping[str, PerSample]
     total: PerSample
     balance: Mapping[str, PerSample] = field(default_factory=dict)
+    cosine: Mapping[str, PerSample] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,14 @@ class Blend:
         return tuple(Ask(view, grad, model) for (view, model), grad in wanted.items())
 
     def __call__(self, outcome: Outcome, step: int = 0, measure_balance: bool = False) -> Judgement:
-        """step: updates made so far, for warm-ups. measure_balance: measure every term's gradient, not only the capped ones'."""
+        """step: updates made so far, for warm-ups. measure_balance: measure every term's gradient, not only the capped ones'.
+
+        Judges in the tensors' own precision, also inside an autocast region: products of latents overflow or round in half.
+        """
+        with torch.autocast(outcome.clean.device.type, enabled=False):
+            return self._judge(outcome, step, measure_balance)
+
+    def _judge(self, outcome: Outcome, step: int, measure_balance: bool) -> Judgement:
         losses = {name: term.objective(_named(outcome, name)) for name, term in self.terms.items()}
         parts = {name: losses[name] * term.factor(outcome, step) for name, term in self.terms.items()}
         capped = [name for name, term in self.terms.items() if term.cap is not None]
@@ -109,10 +123,12 @@ class Blend:
         if not watched or not base.requires_grad:
             return Judgement(losses, torch.stack(list(parts.values())).sum(0))
         own = _pull(base, outcome)
-        balance = {name: _ratio(_pull(parts[name], outcome), own) for name in watched}
+        pulls = {name: _pull(parts[name], outcome) for name in watched}
+        balance = {name: pull.norm(dim=1) / own.norm(dim=1).clamp_min(TINY) for name, pull in pulls.items()}
+        cosine = {name: cosine_similarity(pull, own) for name, pull in pulls.items()} if measure_balance else {}
         for name in capped:
             parts[name] = parts[name] * _held(balance[name], float(self.terms[name].cap or 0))
-        return Judgement(losses, torch.stack(list(parts.values())).sum(0), balance)
+        return Judgement(losses, torch.stack(list(parts.values())).sum(0), balance, cosine)
 
     def state(self) -> dict[str, Tensor]:
         """What objectives remember from step to step, for checkpoints: {"term.name": tensor}."""
@@ -140,22 +156,18 @@ class _Prefixed(dict[str, Tensor]):
         self._into[f"{self._prefix}/{key}"] = value
 
 
-def _pull(loss: PerSample, outcome: Outcome) -> PerSample:
-    """Norm of a loss's gradient at the predictions, a sample; the network's backward pass is not run."""
+def _pull(loss: PerSample, outcome: Outcome) -> Features:
+    """A loss's gradient at the predictions, a row a sample; the network's backward pass is not run."""
     raws = [p.raw for p in outcome.predictions.values() if p.raw.requires_grad]
     if not loss.requires_grad:
-        return torch.zeros_like(loss)
+        return torch.zeros(len(loss), sum(raw[0].numel() for raw in raws), device=loss.device)
     grads = torch.autograd.grad(loss.sum(), raws, retain_graph=True, allow_unused=True)
-    squares = [g.float().square().flatten(1).sum(1) for g in grads if g is not None]
-    return torch.stack(squares).sum(0).sqrt() if squares else torch.zeros_like(loss)
-
-
-def _ratio(part: PerSample, base: PerSample) -> PerSample:
-    return part / base.clamp_min(torch.finfo(torch.float32).tiny)
+    filled = [torch.zeros_like(raw) if g is None else g for raw, g in zip(raws, grads, strict=True)]
+    return torch.cat([g.float().flatten(1) for g in filled], 1)
 
 
 def _held(balance: PerSample, cap: float) -> PerSample:
-    return (cap / balance.clamp_min(torch.finfo(torch.float32).tiny)).clamp_max(1)
+    return (cap / balance.clamp_min(TINY)).clamp_max(1)
 
 
 def read_blend(tables: Mapping[str, Mapping[str, Any]]) -> Blend:

@@ -91,7 +91,7 @@ class Contrast:
         logits = logits.masked_fill(~allowed, -math.inf)
         outcome.watch("nce_accuracy", (logits.argmax(1) == own).float())
         outcome.watch("effective_negatives", allowed.sum(1).float() - 1)
-        return cross_entropy(logits, own, reduction="none")
+        return cross_entropy(logits, own, reduction="none").to(predicted.dtype)
 
     def state(self) -> dict[str, Tensor]:
         """The queue, for checkpoints."""
@@ -169,12 +169,12 @@ class Contrast:
 def _distances(mine: Latents, keys: Bank, weight: Weight) -> Logits:
     """Weighted mean squared distance of every sample to every key, (b n), as w.m^2 - 2 (w m).k + w.k^2.
 
-    Three matrix products instead of b x n differences of latents; in float64, so that the subtraction keeps seven digits of
-    distances that are a billionth of the latents' squares, as between near-duplicates.
+    Matrix products instead of b x n differences of latents. In float64 up to the loss: between near-duplicates tau is a tiny
+    part of the distances, and their difference must keep its digits.
     """
     m, k, w = (tensor.flatten(1).to(_wide(mine)) for tensor in (mine, keys, weight.expand_as(mine)))
     squares = (w * m * m).sum(1, keepdim=True) - 2 * (w * m) @ k.T + w @ (k * k).T
-    return (squares / m.shape[1]).clamp_min(0).to(mine.dtype)
+    return squares / m.shape[1]
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
