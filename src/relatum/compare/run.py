@@ -15,7 +15,7 @@ from ..core.shapes import Pixels
 from ..engine.journal import environment
 from ..engine.train import Result
 from ..jobs.editing import Suite, edited, evaluate_pixels, metric_tables, open_suite
-from ..jobs.opening import open_model
+from ..jobs.opening import check_settings, open_model
 from ..jobs.training import Data, open_data, run_folder, train_recipe, write_run_card
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
 from ..recipe import Recipe, flattened
@@ -76,6 +76,7 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
         raise RecipeError(f"compare.baseline: no arm {baseline!r}{near(baseline, recipe.arms)}")
     if len(set(recipe.compare.seeds)) < len(recipe.compare.seeds) or not recipe.compare.seeds:
         raise RecipeError(f"compare.seeds: expected different seeds, found {list(recipe.compare.seeds)}")
+    check_settings(recipe)  # of all arms: not only when their turn comes
     _check_headline(recipe)
     order = [baseline, *(name for name in recipe.arms if name != baseline)]
     changes = {name: differences_of(recipe, name) for name in order}

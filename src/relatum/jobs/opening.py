@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
@@ -24,7 +27,17 @@ from ..objectives.blend import Blend, read_blend
 from ..recipe import Recipe
 from ..tasks.base import Task
 
-__all__ = ["Opened", "check_recipe", "encode", "open_model", "open_rows", "open_task", "require_columns", "step_of"]
+__all__ = [
+    "Opened",
+    "check_recipe",
+    "check_settings",
+    "encode",
+    "open_model",
+    "open_rows",
+    "open_task",
+    "require_columns",
+    "step_of",
+]
 
 
 @dataclass(frozen=True)
@@ -111,8 +124,16 @@ def open_model(recipe: Recipe) -> Opened:
     model, trained = settings.open("edit" if job.image_channels else "image", key_of(recipe.seed, "adapters"))
     if any(ask.model == "reference" for ask in blend.asks) and trained.without_adapters is None:
         raise RecipeError('objectives: a term asks the reference model, which exists only for [model.train] kind = "lora"')
+    model.to(device())
+    if recipe.train.gradient_checkpointing:
+        model.unet.enable_gradient_checkpointing()  # type: ignore[operator]
     parts = DiffusionParts(model.denoiser(trained.without_adapters), model.kind, model.path, job, blend, model.codec)
     return Opened(model, trained, job, blend, parts)
+
+
+def device() -> torch.device:
+    """This process's GPU where there is one, as accelerate counts them."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _model_table(recipe: Recipe) -> dict[str, Any]:
@@ -151,19 +172,24 @@ def step_of(recipe: Recipe) -> StepFunction:
     return function
 
 
-def check_recipe(recipe: Recipe) -> list[str]:
-    """Builds all that needs no weights: objectives, task, readers' rows, metrics, arms. What is worth saying, a line each."""
+def check_settings(recipe: Recipe) -> None:
+    """RecipeError for a section, of the recipe or of one of its arms, that cannot be built; opens no weights, no rows."""
     from ..metrics.evaluate import build_metrics
     from .editing import metric_tables
 
     _registered()
-    read_blend(recipe.objectives)
-    job = open_task(recipe)
+    for part in (recipe, *(recipe.arm(name, recipe.seed) for name in recipe.arms)):
+        read_blend(part.objectives)
+        open_task(part)
+        family.build(_model_table(part), "model")
+        step_of(part)
     build_metrics(metric_tables(recipe))
-    step_of(recipe)
-    for name in recipe.arms:
-        arm = recipe.arm(name, recipe.seed)
-        read_blend(arm.objectives)
+
+
+def check_recipe(recipe: Recipe) -> list[str]:
+    """`check_settings`, and the rows. What is worth saying, a line each."""
+    check_settings(recipe)
+    job = open_task(recipe)
     rows = open_rows(recipe)
     lines = [f"{len(rows.train)} training rows, {len(rows.test)} held out, {len(rows.skipped)} skipped"]
     lines += [f"skipped: {reason}" for reason in rows.skipped[:20]]

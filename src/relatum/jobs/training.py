@@ -23,7 +23,7 @@ from ..engine.train import Job, Result, train
 from ..imaging import grid, save_png
 from ..models.trainable import save_lora
 from ..recipe import Recipe, digest
-from .opening import Opened, Rows, encode, open_model, open_rows, open_task, require_columns, step_of
+from .opening import Opened, Rows, check_settings, encode, open_model, open_rows, open_task, require_columns, step_of
 from .pretraining import ENCODERS, encoder_job
 
 __all__ = ["Data", "cache_folder", "finished", "open_data", "run_folder", "signature", "train_recipe", "write_run_card"]
@@ -70,6 +70,7 @@ def open_data(recipe: Recipe, opened: Opened, progress: Any = None) -> Data:
 def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None = None, quiet: bool = False) -> Result:
     """Trains, resumes, or finds finished what the recipe says. RecipeError where the folder holds a run of other settings."""
     folder = folder or run_folder(recipe)
+    check_settings(recipe)
     mine = signature(recipe)
     if (folder / DONE).is_file() and (folder / "final").is_dir():
         if json.loads((folder / DONE).read_text(encoding="utf-8"))["signature"] != mine:
