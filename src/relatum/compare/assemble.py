@@ -248,7 +248,7 @@ def _copying(o: Outcomes) -> list[str]:
     if any("clip_dir.sim_image" not in e.estimates for e in o.evaluations.values()):
         return []
     return [
-        f"identity copying: {arm} is closer to its sources than {baseline} (clip_dir.sim_image) and edits less in the asked direction"
+        f"identity copying: {arm} is closer to its sources than {baseline} (clip_dir.sim_image) but edits less as asked (clip_dir)"
         for arm in others
         if mean(arm, "clip_dir.sim_image") > mean(baseline, "clip_dir.sim_image")
         and mean(arm, "clip_dir") < mean(baseline, "clip_dir")

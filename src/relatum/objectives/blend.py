@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from ..core.errors import RecipeError
-from ..core.load import load
+from ..core.load import load, near
 from ..core.outcome import Ask, Objective, Outcome
 from ..core.path import NoiseLevel
 from ..core.prediction import Parametrization
@@ -178,8 +178,13 @@ def read_blend(tables: Mapping[str, Mapping[str, Any]]) -> Blend:
         where = f"objectives.{name}"
         if not isinstance(table, Mapping):
             raise RecipeError(f"{where}: expected a table, found {table!r}")
-        clash = objective.find(table.get("kind"), f"{where}.kind")
-        both = of_term & {f.name for f in dataclasses.fields(clash) if f.init}
+        judging = objective.find(table.get("kind"), f"{where}.kind")
+        of_judge = {f.name for f in dataclasses.fields(judging) if f.init}
+        both = of_term & of_judge
+        for key in table:
+            if key not in of_term | of_judge | {"kind"}:
+                hint = near(str(key), of_term | of_judge)
+                raise RecipeError(f"{where}.{key}: {judging.__name__} has no setting {key!r}, nor has a term{hint}")
         judge: Objective = objective.build({k: v for k, v in table.items() if k not in of_term - both}, where)
         said = {**getattr(judge, "advice", {}), **{k: v for k, v in table.items() if k in of_term}}
         terms[name] = load(Weighted, {"objective": judge, **said}, where)
