@@ -196,7 +196,9 @@ class _Loop:
         else:
             self._write({"event": "not finite", "problem": problem})
             if s.on_nonfinite == "stop":
-                raise Diverged(f"update {self.updates}: {problem}. No update was made; checkpoints/last-good is from before")
+                good = (self.job.folder / "checkpoints" / "last-good").is_file()
+                words = "checkpoints/last-good is from before" if good else "there is no checkpoint yet"
+                raise Diverged(f"update {self.updates}: {problem}. No update was made; {words}")
             self.skipped += 1
             self.snapshot.recall(before)
         self.optimizer.zero_grad(set_to_none=True)
