@@ -279,6 +279,7 @@ def test_a_poisoned_row_stops_before_the_update_and_the_last_good_loads(poisoned
     assert code == 4, said
     assert f"term 'denoise' is not finite for {where} at noise level {level:g}" in said
     assert said.count("toy-train") == 1
+    assert "last-good is from before" in said
     checkpoints = recipe.with_suffix("") / "checkpoints"
     good = checkpoints / (checkpoints / "last-good").read_text().strip()
     assert good.name == "checkpoint-1"
@@ -288,6 +289,15 @@ def test_a_poisoned_row_stops_before_the_update_and_the_last_good_loads(poisoned
     assert any(r.get("event") == "not finite" and where in r["problem"] for r in records(recipe))
     assert say("train", recipe)[0] == 4  # it is not trained past by trying again
     assert say("cache", recipe, "--action", "verify")[0] == 0
+
+
+def test_the_first_update_may_already_break(poisoned: tuple[Path, str, float], say: Say) -> None:
+    """With batches of eight the row is in update 0: nothing was saved before it."""
+    code, said = say("train", poisoned[0], "-o", "train.train_batch_size=8")
+    assert code == 4
+    assert "update 0" in said
+    assert "there is no checkpoint yet" in said
+    assert not (poisoned[0].with_suffix("") / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("queue", [0, 6])
