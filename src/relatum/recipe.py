@@ -61,6 +61,7 @@ class CompareSettings:
     """[compare]. headline: the metric that decides, declared in advance. baseline: the arm that the others are set against.
 
     smallest_effect: by metric, what is too small to matter; makes "no worse" a verdict. grid_rows: held-out rows in the report.
+    workers: trials that run side by side, each in a process with its share of the cores; on a CPU two half-width ones beat one.
     may_differ: settings such as "train.learning_rate" that arms may differ in although budgets must be equal.
     """
 
@@ -68,6 +69,7 @@ class CompareSettings:
     headline: str = "edit_accuracy"
     seeds: tuple[int, ...] = (0, 1, 2)
     smallest_effect: dict[str, float] = field(default_factory=dict)
+    workers: int = 1
     grid_rows: int = 8
     resamples: int = 2000
     may_differ: tuple[str, ...] = ()

@@ -16,11 +16,12 @@ from ..engine.journal import environment
 from ..engine.train import Result
 from ..jobs.editing import Suite, edited, evaluate_pixels, metric_tables, open_suite
 from ..jobs.opening import check_settings, open_model
-from ..jobs.training import Data, open_data, run_folder, train_recipe, write_run_card
+from ..jobs.training import Data, finished, open_data, run_folder, write_run_card
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
 from ..recipe import Recipe, flattened
 from .assemble import Outcomes, assemble
 from .report import write_report
+from .trials import run_trials, trial_folder
 
 __all__ = ["compare", "differences_of"]
 
@@ -83,10 +84,10 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
     folder = folder or run_folder(recipe)
     started = time.perf_counter()
     session = _Session(recipe, folder, quiet, say)
-    for number, seed in enumerate(recipe.compare.seeds, 1):
-        for name in order:
-            say(f"arm {name}, seed {seed} ({number} of {len(recipe.compare.seeds)})")
-            session.trials[name, seed] = session.trial(name, seed)
+    trials = [(name, seed) for seed in recipe.compare.seeds for name in order]
+    run_trials(recipe, folder, trials, quiet, say)
+    for name, seed in trials:
+        session.trials[name, seed] = session.trial(name, seed)
     say("controls and statistics")
     outcomes = Outcomes(
         recipe=recipe,
@@ -129,9 +130,9 @@ class _Session:
         self.not_measured: dict[str, str] = {}
 
     def trial(self, name: str, seed: int) -> Trial:
-        recipe = self.recipe.arm(name, seed)
-        folder = self.folder / "arms" / name / f"seed-{seed}"
-        result = train_recipe(recipe, folder, self.data, self.quiet)
+        """A finished trial's pictures and metrics."""
+        recipe, folder = self.recipe.arm(name, seed), trial_folder(self.folder, name, seed)
+        result = finished(folder)
         generated = self._edit(recipe, folder)
         evaluation = self._evaluate(generated)
         write_run_card(recipe, folder, result, evaluation.estimates)
@@ -144,7 +145,7 @@ class _Session:
         if source is not None:
             out["copy the source"] = self._evaluate(source)
         seed = self.recipe.compare.seeds[0]
-        guess = self._edit(self.recipe.arm(baseline, seed), self.folder / "arms" / baseline / f"seed-{seed}", shuffled=True)
+        guess = self._edit(self.recipe.arm(baseline, seed), trial_folder(self.folder, baseline, seed), shuffled=True)
         out[f"guess ({baseline} given another row's instruction)"] = self._evaluate(guess)
         if target is not None:
             codec = open_model(self.recipe.arm(baseline, seed)).model.codec

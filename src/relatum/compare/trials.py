@@ -1,0 +1,54 @@
+"""The trials of a comparison: one after the other, or side by side in processes that share the cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..jobs.opening import open_model
+from ..jobs.training import open_data, train_recipe
+from ..recipe import Recipe, recipe_from
+
+__all__ = ["run_trials", "trial_folder"]
+
+Trial = tuple[str, int]
+
+
+def trial_folder(folder: Path, arm: str, seed: int) -> Path:
+    return folder / "arms" / arm / f"seed-{seed}"
+
+
+def run_trials(recipe: Recipe, folder: Path, trials: Sequence[Trial], quiet: bool, say: Callable[[str], None]) -> None:
+    """Trains every (arm, seed) that is not finished; what a trial raises ends the comparison, and the same command goes on."""
+    words = {trial: f"arm {trial[0]}, seed {trial[1]} ({i} of {len(trials)})" for i, trial in enumerate(trials, 1)}
+    if recipe.compare.workers == 1:
+        first = recipe.arm(*trials[0])
+        data = open_data(first, open_model(first))
+        for name, seed in trials:
+            say(words[name, seed])
+            train_recipe(recipe.arm(name, seed), trial_folder(folder, name, seed), data, quiet)
+        return
+    threads = max(1, (os.cpu_count() or 1) // recipe.compare.workers)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(recipe.compare.workers, context, torch.set_num_threads, (threads,)) as pool:
+        table, place = recipe.table(), str(recipe.folder)
+        running = {t: pool.submit(_train, table, place, str(trial_folder(folder, *t)), *t) for t in trials}
+        try:
+            for trial, future in running.items():
+                future.result()
+                say(f"trained {words[trial]}")
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _train(table: dict[str, Any], place: str, folder: str, name: str, seed: int) -> None:
+    """One trial, in a process of its own."""
+    recipe = recipe_from(table, Path(place))
+    train_recipe(recipe.arm(name, seed), Path(folder), quiet=True)
