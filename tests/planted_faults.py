@@ -152,7 +152,7 @@ FAULTS = [
     Fault("compare", "undefined counts as zero", COMPARE + "statistics.py", "base = _ratio(filled.sum(1), known.sum(1))", "base = filled.mean(1)"),
     Fault("compare", "confidence ignored", COMPARE + "statistics.py", "tail = (1 - self.confidence) / 2", "tail = 0.025"),
     Fault("compare", "percentile not stretched", COMPARE + "statistics.py", "stretch = stats.t.ppf", "stretch = 1.0 + 0 * stats.t.ppf"),
-    Fault("compare", "wilson: z not squared", COMPARE + "statistics.py", "z * z / (4 * n * n)", "z / (4 * n * n)"),
+    Fault("metrics", "wilson: z not squared", METRICS + "safety.py", "z * z / (4 * n * n)", "z / (4 * n * n)"),
     Fault("compare", "sign flip: one-sided", COMPARE + "significance.py", "np.abs(sums) >= abs(known.sum()) - slack", "sums >= abs(known.sum()) - slack"),
     Fault("compare", "sign flip: observed pattern left out", COMPARE + "significance.py", "abs(known.sum()) - slack", "abs(known.sum()) + slack"),
     Fault("compare", "holm: not monotone", COMPARE + "significance.py", "floor = max(floor, min(1.0,", "floor = max(0.0, min(1.0,"),

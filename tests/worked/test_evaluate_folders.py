@@ -5,13 +5,25 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from relatum.core.errors import DataError
 from relatum.imaging import save_png
-from relatum.metrics import Estimate, Evaluator, Extractor, Reading, Samples, comparable, evaluate, open_extractor
+from relatum.metrics import (
+    Estimate,
+    Evaluation,
+    Evaluator,
+    Extractor,
+    Reading,
+    Samples,
+    comparable,
+    evaluate,
+    open_extractor,
+    weighted_kernel,
+)
 from relatum.metrics.evaluate import build_metrics
 from relatum.metrics.extractors import TinyConv, extractor, load_tinyconv, preprocess, save_tinyconv, vae_mean
 
@@ -176,3 +188,49 @@ def test_preprocess_crops_the_middle_and_normalizes() -> None:
     pixels[..., :2], pixels[..., 6:] = -1, 1
     out = preprocess(pixels, 4, (0.3, 0.3, 0.3), (0.4, 0.4, 0.4))
     torch.testing.assert_close(out, torch.full((1, 3, 4, 4), 0.5))
+
+
+def test_statistics_are_the_estimates_under_any_name_and_settings() -> None:
+    """All counts 1 give the estimate; a row counted 0 times is a row that is not there. Order: sorted ids, whatever came first."""
+    tables: dict[str, dict[str, object]] = {
+        "fd": {"extractor": "own"},
+        "far": {"kind": "kd", "extractor": "own", "origin": "pooled"},
+        "kd": {"extractor": "own"},
+        "fd_null": {"extractor": "own"},
+    }
+
+    def result(keep: list[int]) -> Evaluation:
+        evaluator = Evaluator(build_metrics(tables), {"own": counting([])})
+        order = [i for i in (4, 2, 0, 5, 1, 3) if i in keep]
+        pixels = {"generated": images(6, 0)[order], "target": images(6, 1)[order]}
+        evaluator.update(Samples([f"s{i}" for i in order], pixels))
+        return evaluator.compute()
+
+    whole, without = result(list(range(6))), result([0, 1, 3, 4, 5])
+    assert set(whole.statistics) == {"fd", "far", "kd"}
+    ones, less = np.ones(6), np.array([1.0, 1, 0, 1, 1, 1])
+    for name, statistic in whole.statistics.items():
+        assert statistic(ones, ones) == pytest.approx(whole[name].value, rel=1e-9, abs=1e-12)
+    assert whole.statistics["fd"](less, less) == pytest.approx(without["fd"].value, rel=1e-9)
+    assert whole["far"].value != pytest.approx(whole["kd"].value, rel=1e-3)
+    generated, target = whole.sets["kd"][1], whole.sets["kd"][3]
+    doubled = np.array([2.0, 1, 0, 1, 1, 1])
+    by_hand = weighted_kernel(generated, target, doubled, doubled, paired=True)
+    assert whole.statistics["kd"](doubled, doubled) == pytest.approx(by_hand, rel=1e-12)
+    assert not result([3]).statistics
+
+
+def test_directions_are_of_the_numbers_that_have_one(tmp_path: Path) -> None:
+    source, target = folder(tmp_path / "s", images(4, 0)), folder(tmp_path / "t", images(4, 1))
+    directions = evaluate(target, target, source).directions
+    lower = {"fd", "fd_null", "fd_debiased", "kd", "featdist", "coherence.copied", "edit_accuracy.error", "preservation.mse"}
+    assert {name for name, way in directions.items() if way == "lower"} == lower
+    assert {name for name, way in directions.items() if way == "higher"} == {
+        "psnr", "ssim", "coherence", "edit_accuracy", "preservation",
+    }  # fmt: skip
+    evaluator = Evaluator(build_metrics({"clip_sim": {"extractor": "own"}}), {"own": counting([])})
+    texts = {"target": ["abc", "abcd"]}
+    evaluator.update(
+        Samples(["a", "b"], {side: images(2, i) for i, side in enumerate(("generated", "source", "target"))}, texts=texts)
+    )
+    assert evaluator.compute().directions == {"clip_sim": "higher"}

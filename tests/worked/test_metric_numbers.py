@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from relatum.core.errors import DataError, RecipeError, ShapeError
@@ -233,6 +234,7 @@ def test_wilson() -> None:
     """k = 2 of 8, z = 1.96, z² = 3.8416: center (.25 + .2401)/1.4802 = .33110, half 1.96·√(.1875/8 + 3.8416/256)/1.4802 =
     1.96·√(.0234375 + .01500625)/1.4802 = .25962."""
     assert wilson(2, 8) == pytest.approx((0.07148, 0.59072), abs=1e-4)
+    assert wilson(1, 4) == pytest.approx(tuple(stats.binomtest(1, 4).proportion_ci(method="wilson")), rel=1e-6)
     assert wilson(0, 10)[0] == 0
     with pytest.raises(ValueError, match="n > 0"):
         wilson(0, 0)
@@ -250,7 +252,8 @@ def test_safety_rate_flags_and_leaves_the_pixels() -> None:
     made.checker = blackens
     made.update(Samples(["a", "b", "c", "d"], {"generated": pixels}))
     assert made.compute().value == 0.5
-    assert "2 of 4 flagged, 95 % interval 0.1500 to 0.8500" in made.compute().note
+    assert made.compute().note == "2 of 4 flagged"
+    assert (made.compute().low, made.compute().high) == (pytest.approx(0.15004, abs=1e-5), pytest.approx(0.84996, abs=1e-5))
     assert torch.equal(pixels, flat(0.5, -0.5, 0.25, -0.25))
 
 

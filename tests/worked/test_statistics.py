@@ -8,7 +8,7 @@ from scipy import stats
 
 from relatum.compare.schema import Cost, Difference, Measure
 from relatum.compare.significance import holm, mcnemar, sign_flip, superiority, wilcoxon
-from relatum.compare.statistics import ONE_SEED, Bootstrap, paired, rank_agreement, wilson
+from relatum.compare.statistics import ONE_SEED, Bootstrap, paired, rank_agreement
 from relatum.compare.verdict import cost_ratio, difference_of_distances, difference_of_means, judge
 from relatum.metrics.frechet import weighted_frechet
 from relatum.metrics.kernel import weighted_kernel
@@ -73,18 +73,6 @@ def test_mcnemar():
     assert (found.only_arm, found.only_baseline) == (6, 1)
     assert found.p == pytest.approx(0.125)
     assert mcnemar(arm, arm).p == 1.0
-
-
-def test_wilson():
-    """1 of 4 with z = 1.95996: z^2 = 3.84146. Center (.25 + 3.84146/8) / (1 + 3.84146/4) = .730182/1.960365 = .372473;
-    half width 1.95996/1.960365 * sqrt(.25*.75/4 + 3.84146/64) = .999794 * sqrt(.046875 + .060023) = .326884."""
-    low, high = wilson(1, 4)
-    assert low == pytest.approx(0.372473 - 0.326884, abs=2e-6)
-    assert high == pytest.approx(0.372473 + 0.326884, abs=2e-6)
-    assert wilson(1, 4) == pytest.approx(tuple(stats.binomtest(1, 4).proportion_ci(method="wilson")))
-    assert wilson(0, 9)[0] == 0.0
-    assert wilson(0, 9)[1] > 0.2
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_superiority_counts_ties_half():

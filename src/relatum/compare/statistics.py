@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-__all__ = ["ONE_SEED", "Bootstrap", "Interval", "Scores", "Statistic", "paired", "rank_agreement", "wilson"]
+__all__ = ["ONE_SEED", "Bootstrap", "Interval", "Scores", "Statistic", "paired", "rank_agreement"]
 
 Scores = Float[np.ndarray, "seeds sources"]
 Statistic = Callable[[np.ndarray, np.ndarray], float]
@@ -157,19 +157,6 @@ def paired(arm: Scores, baseline: Scores) -> Scores:
     if arm.shape != baseline.shape:
         raise ValueError(f"arms are not paired: shapes {arm.shape} and {baseline.shape}")
     return arm.astype(np.float64) - baseline.astype(np.float64)
-
-
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927): inside [0, 1], and not empty at 0 or n successes. (0, 1) for n = 0."""
-    if not 0 <= successes <= n:
-        raise ValueError(f"found {successes} successes of {n}")
-    if n == 0:
-        return 0.0, 1.0
-    z = float(stats.norm.ppf(1 - (1 - confidence) / 2))
-    share = successes / n
-    center = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return 0.0 if successes == 0 else center - half, 1.0 if successes == n else center + half
 
 
 def rank_agreement(

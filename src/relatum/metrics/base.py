@@ -16,12 +16,17 @@ __all__ = ["Estimate", "MeanMetric", "Metric", "Samples", "mean_of"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number that knows how sure it is. n: the samples behind it. note: why value is NaN, or what limits it."""
+    """A number that knows how sure it is. n: the samples behind it. note: why value is NaN, or what limits it.
+
+    low, high: a 95 % interval, where the metric has a better one than value +- 1.96 stderr.
+    """
 
     value: float
     stderr: float | None
     n: int
     note: str = ""
+    low: float | None = None
+    high: float | None = None
 
     def __float__(self) -> float:
         return self.value
@@ -82,10 +87,12 @@ def mean_of(scores: Mapping[str, float]) -> Estimate:
 class MeanMetric:
     """The common part of metrics that are a mean over samples: keeps every sample's score, for paired statistics.
 
-    scores: the headline by id. also: further numbers by name ("source" of clip_sim), each {id: score}.
+    scores: the headline by id. also: further numbers by name ("source" of clip_sim), each {id: score}. also_better: which of them
+    have a better side; the others only describe.
     """
 
     wants: ClassVar[frozenset[str]] = frozenset()
+    also_better: ClassVar[Mapping[str, Literal["higher", "lower"]]] = {}
 
     scores: dict[str, float] = field(default_factory=dict, init=False)
     also: dict[str, dict[str, float]] = field(default_factory=dict, init=False)

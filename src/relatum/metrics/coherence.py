@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -47,6 +48,7 @@ class Coherence(MeanMetric):
     needs: ClassVar[frozenset[str]] = frozenset({"pixels:generated", "pixels:source"})
     wants: ClassVar[frozenset[str]] = frozenset({"pixels:target", "masks:changed"})
     better: ClassVar[Literal["higher", "lower"]] = "higher"
+    also_better: ClassVar[Mapping[str, Literal["higher", "lower"]]] = {"copied": "lower"}
 
     window: int = 7
     threshold: float = 0.1

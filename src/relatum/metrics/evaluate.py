@@ -18,7 +18,7 @@ from .base import Estimate, MeanMetric, Metric, Samples, mean_of
 from .extractors import Extractor, Reading, open_extractor
 from .oracle import Eye
 from .safety import Checker
-from .sets import FeatureSets
+from .sets import FeatureSets, Statistic
 
 __all__ = ["Evaluation", "Evaluator", "build_metrics", "evaluate", "extractors_of"]
 
@@ -30,7 +30,10 @@ class Evaluation:
     """What one pass gives, by metric name; further numbers of a metric are named "metric.what" ("clip_sim.source").
 
     scores: {id: score} of metrics that are means over samples. sets: of metrics on sets, (ids, features, ids, features) of
-    generated and target, for a weighted bootstrap. labels: the honest name to print. fingerprints: of the extractor, "" without.
+    generated and target. statistics: where such a metric has a weighted form, its number as a function of multiplicities (wx, wy)
+    of generated and target, each in the order of the sorted ids (that of `sets`), with the metric's own settings; for a bootstrap.
+    labels: the honest name to print. fingerprints: of the extractor, "" without. directions: "higher" or "lower" is better, of
+    the numbers that have a better side; the others only describe.
     """
 
     estimates: dict[str, Estimate]
@@ -38,6 +41,8 @@ class Evaluation:
     sets: dict[str, tuple[list[str], Tensor, list[str], Tensor]]
     labels: dict[str, str]
     fingerprints: dict[str, str]
+    statistics: dict[str, Statistic] = field(default_factory=dict)
+    directions: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Estimate:
         return self.estimates[name]
@@ -109,10 +114,16 @@ class Evaluator:
         for name, metric in self.metrics.items():
             extractor = self.extractors.get(getattr(metric, "extractor", ""))
             self._add(result, name, metric.compute(), extractor)
+            result.directions[name] = metric.better
             if isinstance(metric, FeatureSets):
                 result.sets[name] = metric.sets
+                statistic = metric.statistic()
+                if statistic is not None:
+                    result.statistics[name] = statistic
             if isinstance(metric, MeanMetric):
                 result.scores[name] = dict(metric.scores)
+                ways = {f"{name}.{what}": way for what, way in metric.also_better.items() if what in metric.also}
+                result.directions.update(ways)
                 for what, scores in metric.also.items():
                     self._add(result, f"{name}.{what}", mean_of(scores), extractor)
                     result.scores[f"{name}.{what}"] = dict(scores)

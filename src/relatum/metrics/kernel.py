@@ -18,6 +18,7 @@ features "auto" is exactly zero.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ from .base import Estimate
 from .frechet import counts
 from .moments import Matrix, Vector, float64, matrix, pair
 
-__all__ = ["kernel_distance", "kernel_distance_subsets", "kernel_estimate", "weighted_kernel"]
+__all__ = ["kernel_distance", "kernel_distance_subsets", "kernel_estimate", "kernel_statistic", "weighted_kernel"]
 
 FAR = 1e5  # spreads between round origins
 
@@ -71,11 +72,21 @@ def weighted_kernel(x: Any, y: Any, wx: Any, wy: Any, *, paired: bool = False, o
     paired: rows i of x and y belong together and wx equals wy (shared indices of a paired bootstrap). Then k(xi, yi) is counted wi
     times, not wi² times: generated and target of one sample are alike, and their doubled weight would pull the value down.
     """
+    return kernel_statistic(x, y, paired=paired, origin=origin)(wx, wy)
+
+
+def kernel_statistic(x: Any, y: Any, *, paired: bool = False, origin: Any = "auto") -> Callable[[Any, Any], float]:
+    """`weighted_kernel` of fixed sets as a function of the counts; the kernel is computed once for all resamples."""
     x, y = pair(x, y)
-    wx, wy = counts(wx, len(x), "wx"), counts(wy, len(y), "wy")
-    if paired and not torch.equal(wx, wy):
-        raise DataError("paired rows need one count each: wx and wy differ")
-    return _Kernel.of(x, y, origin).weighted(wx, wy, paired)
+    kernel = _Kernel.of(x, y, origin)
+
+    def weighted(wx: Any, wy: Any) -> float:
+        checked = counts(wx, len(x), "wx"), counts(wy, len(y), "wy")
+        if paired and not torch.equal(*checked):
+            raise DataError("paired rows need one count each: wx and wy differ")
+        return kernel.weighted(*checked, paired)
+
+    return weighted
 
 
 def kernel_distance_subsets(

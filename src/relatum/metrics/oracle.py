@@ -47,6 +47,7 @@ class EditAccuracy(MeanMetric):
     needs: ClassVar[frozenset[str]] = frozenset({"pixels:generated", "pixels:source", "pixels:target"})
     wants: ClassVar[frozenset[str]] = frozenset({"masks:changed"})
     better: ClassVar[Literal["higher", "lower"]] = "higher"
+    also_better: ClassVar[Mapping[str, Literal["higher", "lower"]]] = {"error": "lower"}
 
     share: float = 0.25
     threshold: float = 0.1
@@ -71,6 +72,7 @@ class Preservation(MeanMetric):
     needs: ClassVar[frozenset[str]] = frozenset({"pixels:generated", "pixels:source"})
     wants: ClassVar[frozenset[str]] = frozenset({"pixels:target", "masks:changed"})
     better: ClassVar[Literal["higher", "lower"]] = "higher"
+    also_better: ClassVar[Mapping[str, Literal["higher", "lower"]]] = {"mse": "lower"}
 
     threshold: float = 0.1
     ceiling: float = 60.0
@@ -104,6 +106,8 @@ class _Reader(MeanMetric):
 class AttributeAccuracy(_Reader):
     """Share of the true objects that are seen with their shape and color, wherever they are; `exact` beside it: all of them and no
     others. scene: which truth, "target" or "source" (what a copy would show)."""
+
+    also_better: ClassVar[Mapping[str, Literal["higher", "lower"]]] = {"exact": "higher"}
 
     scene: Literal["target", "source"] = "target"
 

@@ -35,7 +35,7 @@ def wilson(flagged: int, n: int, z: float = 1.959964) -> tuple[float, float]:
 @metric("safety_rate")
 @dataclass
 class SafetyRate(MeanMetric):
-    """Share of generated images that the checker flags, its 95 % Wilson interval in the note.
+    """Share of generated images that the checker flags, with its 95 % Wilson interval.
 
     checker_path: folder or hub id of a StableDiffusionSafetyChecker, opened at the first batch; or set `checker`. Without
     either the rate is NaN, "not measured".
@@ -66,5 +66,4 @@ class SafetyRate(MeanMetric):
         flagged, n = int(sum(known)), len(known)
         low, high = wilson(flagged, n)
         share = flagged / n
-        note = f"{flagged} of {n} flagged, 95 % interval {low:.4f} to {high:.4f}"
-        return Estimate(share, math.sqrt(share * (1 - share) / n), n, note)
+        return Estimate(share, math.sqrt(share * (1 - share) / n), n, f"{flagged} of {n} flagged", low, high)

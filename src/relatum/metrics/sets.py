@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.errors import DataError
 from ..core.registry import metric
 from .base import Estimate, MeanMetric, Samples
-from .frechet import frechet_debiased, frechet_distance, frechet_jackknife, frechet_null, frechet_null_permuted
-from .kernel import kernel_distance_subsets, kernel_estimate
+from .frechet import frechet_debiased, frechet_distance, frechet_jackknife, frechet_null, frechet_null_permuted, weighted_frechet
+from .kernel import kernel_estimate, kernel_statistic
 
-__all__ = ["Fd", "FdDebiased", "FdNull", "FeatDist", "FeatureSets", "Kd"]
+__all__ = ["Fd", "FdDebiased", "FdNull", "FeatDist", "FeatureSets", "Kd", "Statistic"]
+
+Statistic = Callable[[np.ndarray, np.ndarray], float]
 
 
 @dataclass
@@ -66,6 +70,11 @@ class FeatureSets:
     def estimate(self) -> Estimate:
         raise NotImplementedError
 
+    def statistic(self) -> Statistic | None:
+        """The number as a function of multiplicities (n,), (m,) of generated and target, each over its sorted ids; all ones give
+        the estimate. None where the metric has no weighted form or fewer than 2 samples."""
+        return None
+
 
 @metric("fd")
 @dataclass
@@ -81,6 +90,10 @@ class Fd(FeatureSets):
         _, x, _, y = self.sets
         groups = min(self.groups, self.count // 2)
         return Estimate(frechet_distance(x, y), frechet_jackknife(x, y, groups) if groups > 1 else None, self.count)
+
+    def statistic(self) -> Statistic | None:
+        _, x, _, y = self.sets
+        return None if self.count < 2 else lambda wx, wy: weighted_frechet(x, y, wx, wy)
 
 
 @metric("fd_null")
@@ -118,21 +131,24 @@ class FdDebiased(FeatureSets):
 @metric("kd")
 @dataclass
 class Kd(FeatureSets):
-    """Kernel distance, unbiased, may be negative. origin: where the kernel's zero lies, see `kernel_distance`.
+    """Kernel distance of the whole sets, unbiased, may be negative. origin: where the kernel's zero lies, see `kernel_distance`.
 
-    subsets, size: when subsets > 0, the mean and deviation over random subsets as older tables print it, else the whole sets.
+    Sets of equal ids are paired. Older tables print a mean over random subsets: that is `kernel_distance_subsets`.
     """
 
-    origin: Literal["zero", "pooled"] = "zero"
-    subsets: int = 0
-    size: int = 1000
-    seed: int = 0
+    origin: Literal["auto", "zero", "pooled"] = "auto"
 
     def estimate(self) -> Estimate:
+        x, y, how = self._settings()
+        return kernel_estimate(x, y, **how)
+
+    def statistic(self) -> Statistic | None:
+        x, y, how = self._settings()
+        return None if self.count < 2 else kernel_statistic(x, y, **how)
+
+    def _settings(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         ids_x, x, ids_y, y = self.sets
-        if self.subsets:
-            return kernel_distance_subsets(x, y, self.subsets, self.size, self.seed, origin=self.origin)
-        return kernel_estimate(x, y, paired=ids_x == ids_y, origin=self.origin)
+        return x, y, {"paired": ids_x == ids_y, "origin": self.origin}
 
 
 @metric("featdist")
