@@ -40,6 +40,14 @@ class Monitors:
             if name.endswith("nce_accuracy"):
                 self._accuracy.setdefault(name, deque(maxlen=WINDOW)).append(mean)
 
+    def state(self) -> dict[str, Any]:
+        """What a resumed run must know, as JSON holds it."""
+        return {"warnings": self.warnings, "first_null": self._first_null}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.warnings, self._first_null = list(state["warnings"]), state["first_null"]
+
     def see_held_out(self, losses: Mapping[str, Mapping[str, Any]]) -> None:
         """Takes in a validation's {"null_error": {"mean", "stderr"}}; the first one is what later ones are set against."""
         now = losses.get("null_error")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
-from ..core.errors import RecipeError
+from ..core.errors import MissingExtra, RecipeError
 
 __all__ = ["TrainSettings"]
 
@@ -18,7 +19,8 @@ class TrainSettings:
     train_batch_size: samples a process and micro-step. max_train_steps: optimizer updates. lr_scheduler: after `lr_warmup_steps` of
     linear warm-up. validation_rows: held-out rows whose loss is measured with fixed noise and levels every `validation_steps`.
     on_nonfinite: "stop" ends the run before the update (exit code 4); "skip" leaves the update out and counts it.
-    checkpoints_total_limit: older ones are pruned once a newer one is whole. report_to: tracker of accelerate, or "none".
+    checkpoints_total_limit: older ones are pruned once a newer one is whole. report_to: a tracker of accelerate; "auto" is
+    TensorBoard where it is installed.
     step: another step function, "module:function" (see engine/step.py).
     """
 
@@ -45,7 +47,7 @@ class TrainSettings:
     logging_steps: int = 10
     balance_steps: int = 200
     on_nonfinite: Literal["stop", "skip"] = "stop"
-    report_to: Literal["none", "tensorboard", "wandb"] = "none"
+    report_to: Literal["auto", "none", "tensorboard", "wandb"] = "auto"
     step: str = "relatum.engine.step:diffusion_step"
 
     def __post_init__(self) -> None:
@@ -56,13 +58,22 @@ class TrainSettings:
             "checkpointing_steps",
             "checkpoints_total_limit",
         )
-        for name in (*at_least_one, "validation_steps", "logging_steps", "balance_steps"):
+        for name in (*at_least_one, "validation_steps", "validation_rows", "logging_steps", "balance_steps"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"train.{name} is {getattr(self, name)}, expected 1 or more")
         if self.learning_rate <= 0 or self.max_grad_norm <= 0:
             raise RecipeError("train: learning_rate and max_grad_norm must be above 0")
         if not 0 < self.ema_decay < 1:
             raise RecipeError(f"train.ema_decay is {self.ema_decay}, expected between 0 and 1")
+
+    def tracker(self) -> str | None:
+        """The tracker's name; None for none. MissingExtra where the recipe names one that is not installed."""
+        if self.report_to == "none" or (self.report_to == "auto" and find_spec("tensorboard") is None):
+            return None
+        name = "tensorboard" if self.report_to == "auto" else self.report_to
+        if find_spec(name) is None:
+            raise MissingExtra(name, name, f'train.report_to = "{name}"')
+        return name
 
     def learning_rate_at(self, updates: int) -> float:
         """The learning rate of the update after `updates` updates: a pure function, so that resuming needs no state."""

@@ -85,7 +85,7 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
     All randomness comes from `draws`: "level", "noise", "dropout", "posterior NAME".
     """
     asks = parts.blend.asks
-    if not moment.training and all(ask.view != "null" for ask in asks):
+    if not moment.training and all(ask.key != "null" for ask in asks):
         asks = (*asks, Ask("null", grad=False))  # held-out rows also tell how the unconditional error moves
     episode = parts.task.episode(batch, parts.codec, asks, draws)
     target = episode.target
@@ -110,7 +110,7 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
     watched = {**outcome.watched, **{f"{name}/balance": value for name, value in judged.balance.items()}}
     watched |= {f"{name}/cosine": value for name, value in judged.cosine.items()}
     if not moment.training:
-        watched["null_error"] = outcome.error("null").detach()
+        watched |= {f"{view}_error": outcome.error(view).detach() for view in ("matched", "null")}
     if moment.measure or not moment.training:
         watched["x0_rms"] = outcome.matched.x0.detach().square().flatten(1).mean(1).sqrt()
     return Step(judged.losses, judged.total, watched, level)

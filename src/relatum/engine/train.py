@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -16,11 +16,12 @@ from ..core.draws import Draws, key_of
 from ..core.errors import DataError, Diverged, Interrupted, RecipeError
 from ..core.ranks import Ranks
 from ..tasks.base import Batch
-from .checkpoint import latest, write_checkpoint
+from .checkpoint import latest, mark_best, write_checkpoint
 from .ema import EMA
 from .guard import find_nonfinite
 from .journal import Journal
 from .levels import LevelBins
+from .meter import Meter
 from .monitors import Monitors
 from .order import Order
 from .progress import Progress
@@ -31,6 +32,8 @@ from .step import Moment, Step, StepFunction, replace_network
 from .validate import held_out_loss
 
 __all__ = ["Batches", "Job", "Result", "train"]
+
+OVERFLOWS = 20  # skipped fp16 updates in a row after which the loss scale cannot be the cause
 
 
 @runtime_checkable
@@ -66,14 +69,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. held_out: see `held_out_loss`. seconds and steps_per_second: of this call alone. peak_memory: bytes."""
+    """How a run ended. seconds: of all its calls, updates only. steps_per_second: of the last call, its first updates left out.
+
+    peak_memory: bytes, of the last call; None where the system does not tell. held_out: see `held_out_loss`.
+    """
 
     steps: int
     samples_seen: int
     seconds: float
     steps_per_second: float | None
+    peak_memory: int | None = None
     held_out: Mapping[str, Any] = field(default_factory=dict)
-    peak_memory: int = 0
     warnings: tuple[str, ...] = ()
 
 
@@ -84,24 +90,32 @@ def train(job: Job) -> Result:
     DataError where the data set is smaller than a batch, RecipeError where the folder holds a run of other settings.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState
 
-    settings = job.settings
-    trackers = None if settings.report_to == "none" else settings.report_to
+    settings, tracker = job.settings, job.settings.tracker()
+    if settings.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise RecipeError('train.mixed_precision: "fp16" needs a GPU; use "no" or "bf16"')
     accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),  # else torchrun's processes on a CPU would not find each other
         mixed_precision=settings.mixed_precision,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        log_with=trackers,
-        project_dir=str(job.folder) if trackers else None,
+        log_with=tracker,
+        project_dir=str(job.folder) if tracker else None,
     )
-    with _Loop(job, accelerator) as loop:
-        return loop.run()
+    try:
+        with _Loop(job, accelerator, tracker) as loop:
+            return loop.run()
+    finally:  # a later run of this process may have another precision
+        AcceleratorState._reset_state(True)
+        GradientState._reset_state()
 
 
 class _Loop:
     """The state of a running job."""
 
-    def __init__(self, job: Job, accelerator: Any) -> None:
+    def __init__(self, job: Job, accelerator: Any, tracker: str | None) -> None:
         s = self.settings = job.settings
+        self.tracker = tracker
         self.job, self.accelerator, self.main = job, accelerator, accelerator.is_main_process
         size = accelerator.num_processes
         self.ranks = Ranks(accelerator.process_index, size, accelerator.gather if size > 1 else None)
@@ -111,24 +125,25 @@ class _Loop:
                 f"{len(job.rows)} training rows are fewer than one batch ({s.train_batch_size} x {size} processes); "
                 "lower train.train_batch_size or add rows"
             )
-        self.network = job.parts.network.to(accelerator.device)
+        self.network = job.parts.network.to(accelerator.device).train()
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         if not self.parameters:
             raise RecipeError("model: nothing is trainable with these settings")
         optimizer = _adamw(self.parameters, s)
         self.ema = EMA(self.network, s.ema_decay) if s.use_ema else None
         self.snapshot = Snapshot(self.network, optimizer, self.ema, job.parts, job.signature)
-        self.updates = self.skipped = 0
+        self.monitors, self.meter = Monitors(), Meter(accelerator.device)
+        self.bins = None if job.levels is None else LevelBins(job.levels)
+        self.held_out: dict[str, Any] = {}
+        self.updates = self.skipped = self.overflows = 0
+        self.best: float | None = None
         self._resume()
         wrapped, self.optimizer = accelerator.prepare(self.network, optimizer)
         self.parts = replace_network(job.parts, wrapped)
-        self.monitors = Monitors()
-        self.bins = None if job.levels is None else LevelBins(job.levels)
-        self.held_out: dict[str, Any] = {}
 
     def __enter__(self) -> _Loop:
         track = None
-        if self.settings.report_to != "none":
+        if self.tracker:
             self.accelerator.init_trackers("logs")
             track = self.accelerator.log
         self.journal = Journal(self.job.folder, self.updates or None, track) if self.main else None
@@ -144,13 +159,13 @@ class _Loop:
         self.accelerator.free_memory()
 
     def run(self) -> Result:
-        started, first = time.perf_counter(), self.updates
         if self.updates == 0:
             self._show("sanity")
             self._validate()
         with StopRequest() as stop:
             while self.updates < self.settings.max_train_steps:
-                self._update()
+                with self.meter.update():
+                    self._update()
                 last = self.updates == self.settings.max_train_steps
                 if last or self.updates % self.settings.validation_steps == 0:
                     self._validate()
@@ -159,14 +174,11 @@ class _Loop:
                     self._checkpoint()
                 if stopping and not last:
                     raise Interrupted(f"stopped by a signal at step {self.updates}; run the same command again to go on")
-        seconds = time.perf_counter() - started
-        seen = self.updates * self.order.samples_per_update
-        speed = (self.updates - first) / seconds if self.updates > first else None
-        end = {"event": "done", "samples_seen": seen, "seconds": seconds, "steps_per_second": speed, "peak_memory": _peak_memory()}
-        if first < self.updates:
-            self._write(end | {"warnings": self.monitors.warnings})
+        seen, meter = self.updates * self.order.samples_per_update, self.meter
+        cost = {"seconds": meter.seconds, "steps_per_second": meter.updates_per_second, "peak_memory": meter.peak_memory}
+        self._write({"event": "done", "samples_seen": seen, **cost, "warnings": self.monitors.warnings})
         self._finish()
-        return Result(self.updates, seen, seconds, speed, self.held_out, _peak_memory(), tuple(self.monitors.warnings))
+        return Result(self.updates, seen, held_out=self.held_out, warnings=tuple(self.monitors.warnings), **cost)
 
     def _update(self) -> None:
         """One optimizer update over its micro-batches; nothing changes if anything is not finite."""
@@ -201,9 +213,11 @@ class _Loop:
                 raise Diverged(f"update {self.updates}: {problem}. No update was made; {words}")
             self.skipped += 1
             self.snapshot.recall(before)
+            if accelerator.scaler is not None:
+                accelerator.scaler.update()  # gradients were unscaled for the clipping
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
-        self._log(steps, norm)
+        self._log(steps if problem is None else [], norm)
 
     def _synchronized(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients travel between processes once an update, at its last micro-batch."""
@@ -213,7 +227,11 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate_at(self.updates)
         self.optimizer.step()
-        if self.accelerator.optimizer_step_was_skipped:
+        overflowed = self.accelerator.optimizer_step_was_skipped
+        self.overflows = self.overflows + 1 if overflowed else 0
+        if self.overflows >= OVERFLOWS:
+            raise Diverged(f"update {self.updates}: the gradients overflowed in fp16 {OVERFLOWS} updates in a row; use bf16")
+        if overflowed:
             self.skipped += 1
         elif self.ema is not None:
             self.ema.update(self.network)
@@ -222,11 +240,13 @@ class _Loop:
         for step in steps:
             self.monitors.see(step)
             if self.bins is not None and step.level is not None:
-                self.bins.add(step.level, step.losses)
+                self.bins.add(step.level, {**step.losses, **step.watched})
         seen = self.updates * self.order.samples_per_update
         terms = None
         if self.updates % self.settings.logging_steps == 0 or self.updates == self.settings.max_train_steps:
+            said = len(self.monitors.warnings)
             terms = self.monitors.record(self.ranks)
+            self._warn(said)
             about = {"grad_norm": float(norm), "lr": self.settings.learning_rate_at(self.updates - 1), "samples_seen": seen}
             self._write({**terms, **about, **({"skipped_updates": self.skipped} if self.skipped else {})})
             terms = {name: value for name, value in terms.items() if "/" not in name}
@@ -236,8 +256,15 @@ class _Loop:
         if self.journal is not None:
             self.journal.record(self.updates, record)
 
+    def _warn(self, said: int) -> None:
+        """Journals and prints the warnings after the first `said`."""
+        for text in self.monitors.warnings[said:]:
+            self._write({"event": "warning", "warning": text})
+            if not self.job.quiet and self.main:
+                warnings.warn(text, stacklevel=2)
+
     def _validate(self) -> None:
-        job = self.job
+        job, said = self.job, len(self.monitors.warnings)
         record: dict[str, Any] = {"event": "validation"}
         if self.bins is not None:
             record["train_by_level"] = self.bins.gather(self.ranks, self.accelerator.device).rows()
@@ -250,6 +277,7 @@ class _Loop:
                 )
             self.monitors.see_held_out(self.held_out["held_out"])
         self._write(record | self.held_out)
+        self._warn(said)
         self._show("samples")
 
     def _show(self, what: str) -> None:
@@ -269,22 +297,33 @@ class _Loop:
         return nullcontext() if self.ema is None else self.ema.applied(self.network)
 
     def _checkpoint(self) -> None:
+        now = self.held_out.get("held_out", {}).get("matched_error", {}).get("mean")
+        better = now is not None and (self.best is None or now < self.best)
+        self.best = now if better else self.best
         if self.main:
-            seen, extra = self.updates * self.order.samples_per_update, {"skipped": self.skipped, "held_out": self.held_out}
-            write_checkpoint(
+            seen, scaler = self.updates * self.order.samples_per_update, self.accelerator.scaler
+            extra = {"skipped": self.skipped, "held_out": self.held_out, "best": self.best, "seconds": self.meter.seconds}
+            extra |= {"monitors": self.monitors.state(), "scaler": {} if scaler is None else scaler.state_dict()}
+            written = write_checkpoint(
                 self.job.folder,
                 self.updates,
                 lambda folder: self.snapshot.write(folder, self.updates, seen, self.job.seed, extra),
                 self.settings.checkpoints_total_limit,
             )
+            if better:
+                mark_best(self.job.folder, written)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
         found = latest(self.job.folder)
         if found is not None:
             state = self.snapshot.read(found)
-            self.updates, self.skipped = state.step, int(state.extra["skipped"])
-            self.held_out = state.extra["held_out"]
+            self.updates, extra = state.step, state.extra
+            self.skipped, self.held_out, self.best = int(extra["skipped"]), extra["held_out"], extra["best"]
+            self.meter.before = float(extra["seconds"])
+            self.monitors.restore(extra["monitors"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(extra["scaler"])
 
     def _finish(self) -> None:
         if self.main:
@@ -301,12 +340,3 @@ def _adamw(parameters: list[nn.Parameter], s: TrainSettings) -> torch.optim.Adam
         weight_decay=s.adam_weight_decay,
         eps=s.adam_epsilon,
     )
-
-
-def _peak_memory() -> int:
-    """Bytes: of the GPU where there is one, else of this process's resident set."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from ..core.draws import Draws, key_of
+from ..core.errors import DataError
 from ..core.path import NoiseLevel
 from ..core.ranks import ONE
 from ..tasks.base import Batch
@@ -43,8 +44,10 @@ def held_out_loss(
     """
     count = min(len(rows), limit)
     edges = list(range(0, count, CHUNK))
-    if len(edges) > 1 and count - edges[-1] == 1:
-        edges.pop()  # a batch of one has no in-batch negatives
+    if count == 1:
+        raise DataError("one held-out row is too few: in-batch objectives need two; raise train.validation_rows or hold out more")
+    if count - edges[-1] == 1:
+        edges.pop()  # the last row goes with those before it
     whole, bins = LevelBins((0.0, 1.0), 1), None if span is None else LevelBins(span)
     network = parts.network
     was_training = network.training
