@@ -66,7 +66,8 @@ def edited(model: StableDiffusion, task: Task, recipe: Recipe, suite: Suite, fol
     shuffled: every row gets the next row's text, as a control for guessing. The noise of a row is the same for every model.
     """
     weights = fingerprint_of({}, model.unet)
-    about = [weights, model.codec.fingerprint, model.text.fingerprint, suite.resolved, dataclasses.asdict(recipe.sample), shuffled]
+    about = [weights, model.codec.fingerprint, model.text.fingerprint, suite.resolved, suite.size, recipe.data.cache_dtype]
+    about += [dataclasses.asdict(recipe.sample), shuffled]
     place = folder / hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
     index = place / "index.jsonl"
     names = [f"{i:06d}.png" for i in range(len(suite.rows))]
@@ -126,13 +127,16 @@ def evaluate_pixels(
         raise DataError(f"{len(generated)} pictures for {len(suite.rows)} rows")
     built = build_metrics(metric_tables(recipe))
     first = next(_batches(suite, generated, 1))
-    missing = {name: _lacks(metric.needs, first) for name, metric in built.items()}
-    usable = {name: metric for name, metric in built.items() if not missing[name]}
     eye = None
     if all("scene_target" in row.facts for row in suite.rows):
         from ..data.toy.reading import read_scene
 
         eye = read_scene
+    missing = {name: _lacks(metric.needs, first) for name, metric in built.items()}
+    for name, metric in built.items():
+        if eye is None and getattr(metric, "eye", True) is None:
+            missing[name] = missing[name] or "facts of a known scene (scene_target)"
+    usable = {name: metric for name, metric in built.items() if not missing[name]}
     evaluator = Evaluator(usable, extractors, eye=eye)
     for samples in _batches(suite, generated, recipe.evaluate.batch_size):
         evaluator.update(samples)
