@@ -114,7 +114,7 @@ def in_processes(arguments: Sequence[str], folder: Path, count: int = 1, **envir
 
 
 def _ranks(rank: int, count: int, port: int) -> dict[str, str]:
-    """What accelerate and torch.distributed read: gloo over the loopback."""
+    """What torchrun sets: accelerate then speaks gloo over the loopback."""
     if count == 1:
         return {}
     return {
@@ -125,7 +125,6 @@ def _ranks(rank: int, count: int, port: int) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": "lo",
-        "ACCELERATE_USE_CPU": "true",
     }
 
 
