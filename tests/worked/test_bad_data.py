@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from relatum.core.errors import DataError, ShapeError
-from relatum.data.checks import check
 from relatum.data.columns import require
 from relatum.data.folder import Folder
 from relatum.data.parquet import Parquet
@@ -103,16 +102,6 @@ def test_mask_of_other_size_is_a_shape_error(tmp_path: Path) -> None:
     break_mask(rows)
     with pytest.raises(ShapeError):
         read("folder", tmp_path, rows)[0][2].masks["changed"].mask(8)
-
-
-def test_check_lists_every_problem(tmp_path: Path) -> None:
-    rows = edits()
-    for fault in (break_truncated, break_not_image, break_mask):
-        fault(rows)
-    (found, _) = read("webdataset", tmp_path, rows, columns={"group": "original_prompt"})
-    problems = check(found)
-    assert len(problems) == 3
-    assert all("a/0002" in line for line in problems)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

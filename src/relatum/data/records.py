@@ -139,9 +139,9 @@ def _utf8(text: str, what: str) -> str:
 
 
 def _digest(image: StoredImage, digests: dict[Any, str]) -> str:
-    """The image's digest, read once for rows that share a file."""
+    """The digest of the image as stored, read once for rows that share a file."""
     if image.content not in digests:
-        digests[image.content] = image.digest()
+        digests[image.content] = image.stored_digest()
     return digests[image.content]
 
 

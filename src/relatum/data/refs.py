@@ -59,15 +59,20 @@ class FileContent:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image that is decoded when asked for. ground: the color behind transparent pixels; digest: SHA-256 of the stored bytes."""
+    """An image that is decoded when asked for. ground: the color behind transparent pixels."""
 
     content: Content
     where: str
     ground: str = "white"
     max_megapixels: float = MEGAPIXELS
 
-    def digest(self) -> str:
+    def stored_digest(self) -> str:
+        """SHA-256 of the stored bytes."""
         return hashlib.sha256(self.content.read(self.where)).hexdigest()
+
+    def digest(self) -> str:
+        """Of what `pixels` depends on: the stored bytes and the ground."""
+        return hashlib.sha256(f"{self.stored_digest()} {self.ground}".encode()).hexdigest()
 
     def pixels(self, size: int) -> Float[Tensor, "3 size size"]:
         """Center-cropped and resized, float32 in [-1, 1]."""
@@ -87,7 +92,9 @@ class StoredMask:
     image: StoredImage
 
     def digest(self) -> str:
-        return hashlib.sha256(self.content.read(self.where)).hexdigest()
+        """Of the stored bytes and the image's size: an equal mask of an image of another size must be looked at again."""
+        h, w = self.image.size()
+        return hashlib.sha256(f"{h} {w} ".encode() + self.content.read(self.where)).hexdigest()
 
     def mask(self, size: int) -> Float[Tensor, "1 size size"]:
         """Cropped like its image and resized by area, float32 in [0, 1]. ShapeError naming both sizes if they differ."""
