@@ -73,7 +73,9 @@ def _overrides(verb: argparse.ArgumentParser) -> None:
 def _cache_parser(verbs: Any) -> None:
     cache = verbs.add_parser("cache", help="encode a recipe's rows; verify or clean the cache")
     _recipe(cache)
-    cache.add_argument("--action", choices=("fill", "verify", "gc"), default="fill")
+    cache.add_argument(
+        "--action", choices=("fill", "verify", "gc"), default="fill", help="gc deletes what this recipe does not use"
+    )
     cache.set_defaults(run=_cache)
 
 
@@ -130,10 +132,10 @@ def _check(args: argparse.Namespace) -> None:
     print(tomli_w.dumps(recipe.table()))
     print("\n".join(f"# {line}" for line in check_recipe(recipe)))
     if recipe.arms:
-        from .compare.run import differences_of
+        from .compare.run import check_arms
 
-        for arm in recipe.arms:
-            print(f"# arm {arm}: {differences_of(recipe, arm) or 'the base recipe'}")
+        for arm, changes in check_arms(recipe)[1].items():
+            print(f"# arm {arm}: {changes or 'the base recipe'}")
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -183,7 +185,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         )
     print("\n".join(lines_of(evaluation)))
     if args.output:
-        from .engine.atomic import write_text
+        from .atomic import write_text
 
         write_text(args.output, json.dumps(evaluation.plain(), indent=2, allow_nan=False) + "\n")
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from .atomic import write_bytes
 from .core.errors import DataError, ShapeError
 
 __all__ = ["GROUNDS", "MEGAPIXELS", "decode", "decode_mask", "fit", "fit_mask", "grid", "png_bytes", "save_png"]
@@ -108,17 +107,8 @@ def png_bytes(pixels: Float[Tensor, "3 h w"]) -> bytes:
 
 
 def save_png(path: str | Path, pixels: Float[Tensor, "3 h w"]) -> None:
-    """Write a PNG so that a reader sees the old file or the whole new one. The folder must exist."""
-    path, data = Path(path), png_bytes(pixels)
-    handle, name = tempfile.mkstemp(prefix=".part-", suffix=".png", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Write a PNG so that a reader sees the old file or the whole new one."""
+    write_bytes(Path(path), png_bytes(pixels))
 
 
 def _square(image: Float[Tensor, "c h w"]) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,6 @@ import tomli_w
 from ..engine.train import Result
 from ..imaging import png_bytes
 from ..jobs.editing import Suite
-from ..metrics.distance import weighted_frechet, weighted_kernel
 from ..metrics.evaluate import Evaluation
 from ..recipe import Recipe
 from .schema import Agreement, Arm, Cost, Difference, Estimate, Grid, LevelLoss, Measure, Report, Row, picture
@@ -24,8 +24,8 @@ __all__ = ["Outcomes", "assemble"]
 
 SOURCE_TABLE = ("fd", "clip_sim.source", "clip_sim", "clip_sim.target", "safety_rate")
 UNITS = {"psnr": ("dB", 2), "preservation": ("dB", 2), "clip_sim": ("", 2), "fd": ("", 2), "kd": ("", 4)}
-WEIGHTED: dict[str, Callable[..., float]] = {"fd": weighted_frechet, "kd": weighted_kernel}
-FIXED = ("clip_sim.source", "clip_sim.target", "fd_null")  # equal for every arm: nothing to compare
+DISTANCE_RESAMPLES = 200  # of distances, each of which costs a pass over the features
+FIXED = ("fd_null",)  # a floor, no merit
 ORACLES, LEARNED = (
     ("edit_accuracy", "preservation", "attribute_accuracy"),
     ("clip_sim", "clip_dir", "featdist", "coherence", "psnr", "ssim"),
@@ -47,7 +47,6 @@ class Outcomes:
     suite: Suite
     skipped: list[str]
     not_measured: list[str]
-    directions: Mapping[str, Any]
     environment: Mapping[str, Any]
     seconds: float
 
@@ -62,7 +61,7 @@ def assemble(o: Outcomes) -> Report:
     differences: list[Difference] = []
     baseline, *others = o.arms
     for arm in others:
-        mine = [table.difference(measure, arm, baseline) for measure in measures if measure.metric not in FIXED]
+        mine = [table.difference(measure, arm, baseline) for measure in measures if table.judged(measure.metric)]
         found = [difference for difference in mine if difference is not None]
         differences += judge(found, measures, o.recipe.compare.headline, cost_ratio(cost[arm], cost[baseline]))
     return Report(
@@ -80,8 +79,8 @@ def assemble(o: Outcomes) -> Report:
         cost=cost,
         grids=(_grid(o),),
         warnings=tuple(_warnings(o)),
-        not_measured=tuple(o.not_measured),
-        recipe=o.recipe.source or tomli_w.dumps(o.recipe.table()),
+        not_measured=(*o.not_measured, *_never_asked(o)),
+        recipe=tomli_w.dumps(o.recipe.table()),
         versions=dict(o.environment["versions"]),
         environment={k: str(v) for k, v in o.environment.items() if k not in ("versions", "command")},
         description=f"{len(o.suite.rows)} held-out rows, {len(o.arms)} arms, {len(seeds)} seeds, {o.seconds:.0f} s in all.",
@@ -96,6 +95,8 @@ class _Table:
         self.ids = [row.id for row in o.suite.rows]
         self.first = next(iter(o.evaluations.values()))
         known = list(self.first.estimates)
+        self.distances = dataclasses.replace(bootstrap, resamples=min(bootstrap.resamples, DISTANCE_RESAMPLES))
+        self.memory: dict[tuple[int, str], dict[bytes, float]] = {}
         self.names = [n for n in SOURCE_TABLE if n in known] + [n for n in known if n not in SOURCE_TABLE]
 
     def measure(self, name: str) -> Measure:
@@ -104,11 +105,15 @@ class _Table:
         label = self.first.labels[name] + (
             f" n={self.first.estimates[name].n}" if root in ("fd", "kd", "fd_null", "fd_debiased") else ""
         )
-        better = self.o.directions[root] if name != "preservation.mse" else "lower"
+        better: Any = self.first.directions.get(name, "higher")
         words = {"clip_sim.source": "source–prompt", "clip_sim": "generated–prompt", "clip_sim.target": "target–prompt"}
         if name in words:
             label = f"{self.first.labels['clip_sim']} {words[name]}"
         return Measure(name, label, better, unit, digits, self.o.recipe.compare.smallest_effect.get(name), name in SOURCE_TABLE)
+
+    def judged(self, name: str) -> bool:
+        """Whether arms are set against each other in it: it has a better side, and arms can differ in it."""
+        return name in self.first.directions and name not in FIXED
 
     def scores(self, evaluations: list[Evaluation], name: str) -> Scores:
         return np.array([[e.scores[name].get(i, np.nan) for i in self.ids] for e in evaluations])
@@ -117,18 +122,33 @@ class _Table:
         return [self.o.evaluations[name, seed] for seed in self.o.recipe.compare.seeds]
 
     def statistics(self, evaluations: list[Evaluation], name: str) -> list[Statistic] | None:
-        distance = WEIGHTED.get(name)
-        if distance is None or any(name not in e.sets for e in evaluations):
+        """A distance as a function of the sources' multiplicities, which output and reference share; one a seed."""
+        if any(name not in e.statistics for e in evaluations):
             return None
-        return [_statistic(distance, e.sets[name], self.ids) for e in evaluations]
+        return [self._remembered(e, name) for e in evaluations]
+
+    def _remembered(self, evaluation: Evaluation, name: str) -> Statistic:
+        """The same weights come again for every difference that an arm is part of."""
+        order = np.argsort(np.array(self.ids))
+        memory = self.memory.setdefault((id(evaluation), name), {})
+
+        def statistic(wx: np.ndarray, wy: np.ndarray) -> float:
+            key = wx.tobytes()
+            if key not in memory:
+                memory[key] = evaluation.statistics[name](wx[order], wy[order])
+            return memory[key]
+
+        return statistic
 
     def estimate(self, arm: str, name: str) -> Estimate:
         evaluations = self.arm(arm)
+        if name == "safety_rate":
+            return _rate(arm, evaluations)
         if name in self.first.scores:
             return estimate_of(arm, name, self.bootstrap.mean(self.scores(evaluations, name)))
         statistics = self.statistics(evaluations, name)
         if statistics is not None:
-            return estimate_of(arm, name, self.bootstrap.distance(statistics))
+            return estimate_of(arm, name, self.distances.distance(statistics))
         values = np.array([e.estimates[name].value for e in evaluations])
         note = evaluations[0].estimates[name].note or "over seeds only"
         stderr = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
@@ -141,7 +161,8 @@ class _Table:
             return estimate_of(control, name, one.mean(self.scores([evaluation], name), trained=False))
         statistics = self.statistics([evaluation], name)
         if statistics is not None:
-            return estimate_of(control, name, one.distance(statistics, trained=False))
+            few = dataclasses.replace(one, resamples=self.distances.resamples)
+            return estimate_of(control, name, few.distance(statistics, trained=False))
         e = evaluation.estimates[name]
         return Estimate(control, name, e.value, None, None, e.stderr, e.n, 1, e.note)
 
@@ -151,14 +172,17 @@ class _Table:
         if name in self.first.scores:
             return difference_of_means(measure, both, self.scores(mine, name), self.scores(theirs, name), self.bootstrap)
         a, b = self.statistics(mine, name), self.statistics(theirs, name)
-        return None if a is None or b is None else difference_of_distances(measure, both, a, b, self.bootstrap)
+        return None if a is None or b is None else difference_of_distances(measure, both, a, b, self.distances)
 
 
-def _statistic(distance: Callable[..., float], sets: tuple[list[str], Any, list[str], Any], ids: list[str]) -> Statistic:
-    """The distance as a function of the multiplicities of the sources, which output and reference share."""
-    left, x, right, y = sets
-    x, y = x[[left.index(i) for i in ids]].numpy(), y[[right.index(i) for i in ids]].numpy()
-    return lambda wx, wy: float(distance(x, y, wx, wy))
+def _rate(arm: str, evaluations: list[Evaluation]) -> Estimate:
+    """The flagged share over all seeds with Wilson's interval, which is not empty at 0 flagged."""
+    flags = [f for e in evaluations for f in e.scores["safety_rate"].values() if f == f]
+    if not flags:
+        return Estimate(arm, "safety_rate", None, note="not measured: no checker")
+    low, high = wilson(round(sum(flags)), len(flags))
+    note = f"{round(sum(flags))} of {len(flags)} flagged, Wilson"
+    return Estimate(arm, "safety_rate", sum(flags) / len(flags), low, high, None, len(flags), len(evaluations), note)
 
 
 def _cost(results: list[Result]) -> Cost:
@@ -167,7 +191,7 @@ def _cost(results: list[Result]) -> Cost:
     return Cost(
         float(np.mean(speeds)) if speeds else None,
         float(np.mean([r.seconds for r in results])),
-        max(r.peak_memory for r in results),
+        max((r.peak_memory for r in results if r.peak_memory), default=None),
         float(np.mean(negatives)) if negatives else None,
     )
 
@@ -177,7 +201,7 @@ def _levels(results: list[Result]) -> tuple[LevelLoss, ...]:
     rows: dict[tuple[float, float], list[dict[str, Any]]] = {}
     for result in results:
         for row in result.held_out.get("by_level", []):
-            if row["term"] == "denoise":
+            if row["term"] == "matched_error":
                 rows.setdefault((row["low"], row["high"]), []).append(row)
     out = []
     for (low, high), found in sorted(rows.items()):
@@ -230,7 +254,7 @@ def _warnings(o: Outcomes) -> list[str]:
     headline = o.recipe.compare.headline
     copying = o.controls.get("copy the source")
     if copying is not None and headline in copying.estimates:
-        sign = 1 if o.directions[headline.split(".")[0]] == "higher" else -1
+        sign = 1 if next(iter(o.evaluations.values())).directions.get(headline) == "higher" else -1
         best = max(sign * o.evaluations[key].estimates[headline].value for key in o.evaluations)
         if not best > sign * copying.estimates[headline].value:
             found.append(f"Copying the source is not beaten in {headline} by any trial.")
@@ -253,3 +277,9 @@ def _copying(o: Outcomes) -> list[str]:
         if mean(arm, "clip_dir.sim_image") > mean(baseline, "clip_dir.sim_image")
         and mean(arm, "clip_dir") < mean(baseline, "clip_dir")
     ]
+
+
+def _never_asked(o: Outcomes) -> list[str]:
+    """Columns of the source's table that the recipe leaves out."""
+    asked = o.recipe.evaluate.metrics
+    return [f"{name}: not among the recipe's metrics" for name in ("fd", "clip_sim", "safety_rate") if name not in asked]

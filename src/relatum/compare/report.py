@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -11,6 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template
 
+from ..atomic import write_text
 from . import figures
 from .schema import Agreement, Cost, Difference, Estimate, Measure, Report, to_json
 from .verdict import cost_ratio
@@ -29,7 +28,7 @@ def write_report(report: Report, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     texts = {"report.json": to_json(report), "report.md": markdown_of(report), "report.html": html_of(report)}
     for name, text in texts.items():
-        _write(folder / name, text)
+        write_text(folder / name, text)
     return folder / "report.html"
 
 
@@ -203,17 +202,3 @@ def _plain(text: str) -> str:
     """User text in Markdown: no markup of either kind gets through."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{letter}" if letter in "\\`*_[]|#!~" else letter for letter in text)
-
-
-def _write(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from ..core.errors import RecipeError
 from ..core.load import near
 from ..core.shapes import Pixels
 from ..engine.journal import environment
 from ..engine.train import Result
-from ..jobs.editing import Suite, edited, evaluate_pixels, metric_tables, open_suite
-from ..jobs.opening import check_settings, open_model
-from ..jobs.training import Data, finished, open_data, run_folder, write_run_card
+from ..jobs.editing import Suite, edited, evaluate_pixels, metric_tables, not_measurable, open_suite
+from ..jobs.opening import check_settings, device, encode, open_final, open_model
+from ..jobs.training import Data, cache_folder, finished, open_data, run_folder, signature, write_run_card
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
 from ..recipe import Recipe, flattened
 from .assemble import Outcomes, assemble
 from .report import write_report
 from .trials import run_trials, trial_folder
 
-__all__ = ["compare", "differences_of"]
+__all__ = ["check_arms", "compare", "differences_of"]
+
+SHARED = ("seed", "data", "plugins", "evaluate", "compare", "name", "output_dir", "cache_dir")
+"""What an arm can never change: it would be another comparison."""
 
 BUDGET = (
-    "seed",
-    "data",
-    "plugins",
     "sample",
-    "evaluate",
-    "compare",
     "train.max_train_steps",
     "train.train_batch_size",
     "train.gradient_accumulation_steps",
     "train.learning_rate",
     "train.lr_scheduler",
     "train.lr_warmup_steps",
+    "train.mixed_precision",
 )
 """What arms must not differ in unless `compare.may_differ` names it: else their difference is not the objective's."""
 
@@ -53,15 +55,21 @@ class Trial:
 
 def differences_of(recipe: Recipe, arm: str) -> dict[str, str]:
     """The settings that an arm changes, flat ("train.use_ema": "true"). RecipeError for one of the budget's."""
-    said = flattened(recipe.arms[arm])
+    said, allowed = flattened(recipe.arms[arm]), recipe.compare.may_differ
     for key in said:
-        budget = next((b for b in BUDGET if key == b or key.startswith(f"{b}.")), None)
-        if budget and key not in recipe.compare.may_differ and budget not in recipe.compare.may_differ:
+        if any(_within(key, section) for section in SHARED):
+            raise RecipeError(f"arms.{arm}.{key}: an arm cannot change it; move it to the base recipe")
+        budget = next((b for b in BUDGET if _within(key, b)), None)
+        if budget and not any(_within(key, one) for one in allowed):
             raise RecipeError(
                 f"arms.{arm}.{key}: arms are compared at equal {budget}; move it to the base recipe, "
                 f'or say compare.may_differ = ["{key}"]'
             )
     return {key: json.dumps(value) for key, value in said.items()}
+
+
+def _within(key: str, section: str) -> bool:
+    return key == section or key.startswith(f"{section}.")
 
 
 def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say: Callable[[str], None] = print) -> Path:
@@ -70,17 +78,13 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
     Arms differ only in what [arms.NAME] says; all see the same rows, noise and levels in the same order, and edit the same held-out
     rows from the same noise. Interrupted, the same command goes on. RecipeError for unequal budgets or fewer than two arms.
     """
-    if len(recipe.arms) < 2:
-        raise RecipeError("arms: a comparison needs two or more, for example [arms.mse] and [arms.contrast]")
-    baseline = recipe.compare.baseline or next(iter(recipe.arms))
-    if baseline not in recipe.arms:
-        raise RecipeError(f"compare.baseline: no arm {baseline!r}{near(baseline, recipe.arms)}")
-    if len(set(recipe.compare.seeds)) < len(recipe.compare.seeds) or not recipe.compare.seeds:
-        raise RecipeError(f"compare.seeds: expected different seeds, found {list(recipe.compare.seeds)}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError(
+            "compare runs one process a trial; start it without accelerate launch (compare.workers runs trials side by side)"
+        )
     check_settings(recipe)  # of all arms: not only when their turn comes
-    _check_headline(recipe)
-    order = [baseline, *(name for name in recipe.arms if name != baseline)]
-    changes = {name: differences_of(recipe, name) for name in order}
+    baseline, changes = check_arms(recipe)
+    order = list(changes)
     folder = folder or run_folder(recipe)
     started = time.perf_counter()
     session = _Session(recipe, folder, quiet, say)
@@ -97,9 +101,8 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
         generated={key: trial.generated for key, trial in session.trials.items()},
         controls=session.controls(baseline),
         suite=session.suite,
-        skipped=session.data.rows.skipped,
+        skipped=session.data.skipped,
         not_measured=list(session.not_measured.values()),
-        directions={name: metric.better for name, metric in session.metrics.items()},
         environment=environment(),
         seconds=time.perf_counter() - started,
     )
@@ -107,12 +110,20 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
     return write_report(report, folder)
 
 
-def _check_headline(recipe: Recipe) -> None:
-    known = metric_tables(recipe)
-    if recipe.compare.headline.split(".")[0] not in known:
-        raise RecipeError(
-            f"compare.headline: {recipe.compare.headline!r} is not among evaluate.metrics{near(recipe.compare.headline, known)}"
-        )
+def check_arms(recipe: Recipe) -> tuple[str, dict[str, dict[str, str]]]:
+    """The baseline's name, and what each arm changes, the baseline first. RecipeError for what cannot be compared."""
+    if len(recipe.arms) < 2:
+        raise RecipeError("arms: a comparison needs two or more, for example [arms.mse] and [arms.contrast]")
+    baseline = recipe.compare.baseline or next(iter(recipe.arms))
+    if baseline not in recipe.arms:
+        raise RecipeError(f"compare.baseline: no arm {baseline!r}{near(baseline, recipe.arms)}")
+    if len(set(recipe.compare.seeds)) < len(recipe.compare.seeds) or not recipe.compare.seeds:
+        raise RecipeError(f"compare.seeds: expected different seeds, found {list(recipe.compare.seeds)}")
+    for key in recipe.compare.may_differ:
+        if not any(_within(key, b) or _within(b, key) for b in BUDGET):
+            raise RecipeError(f"compare.may_differ: {key!r} is not part of the budget{near(key, BUDGET)}")
+    order = [baseline, *(name for name in recipe.arms if name != baseline)]
+    return baseline, {name: differences_of(recipe, name) for name in order}
 
 
 class _Session:
@@ -121,18 +132,19 @@ class _Session:
     def __init__(self, recipe: Recipe, folder: Path, quiet: bool, say: Callable[[str], None]) -> None:
         self.recipe, self.folder, self.quiet, self.say = recipe, folder, quiet, say
         first = recipe.arm(next(iter(recipe.arms)), recipe.compare.seeds[0])
-        opened = open_model(first)
-        self.data: Data = open_data(first, opened)
+        self.data: Data = open_data(first, open_model(first))
         self.suite: Suite = open_suite(recipe, self.data.rows.test, self.data.test)
-        self.metrics = build_metrics(metric_tables(recipe))
-        self.extractors = extractors_of(self.metrics)
+        self.extractors = extractors_of(build_metrics(metric_tables(recipe)), str(device()))
+        headline = recipe.compare.headline
+        if problem := not_measurable(recipe, self.suite).get(headline.split(".")[0]):
+            raise RecipeError(f"compare.headline: {problem}; choose a metric that these rows allow")
         self.trials: dict[tuple[str, int], Trial] = {}
         self.not_measured: dict[str, str] = {}
 
     def trial(self, name: str, seed: int) -> Trial:
         """A finished trial's pictures and metrics."""
         recipe, folder = self.recipe.arm(name, seed), trial_folder(self.folder, name, seed)
-        result = finished(folder)
+        result = finished(folder, signature(recipe))
         generated = self._edit(recipe, folder)
         evaluation = self._evaluate(generated)
         write_run_card(recipe, folder, result, evaluation.estimates)
@@ -148,16 +160,16 @@ class _Session:
         guess = self._edit(self.recipe.arm(baseline, seed), trial_folder(self.folder, baseline, seed), shuffled=True)
         out[f"guess ({baseline} given another row's instruction)"] = self._evaluate(guess)
         if target is not None:
-            codec = open_model(self.recipe.arm(baseline, seed)).model.codec
-            parts = [codec.decode(codec.latents(codec.encode(part), None)) for part in target.split(64)]
-            import torch
-
-            out["autoencoder round trip of the target"] = self._evaluate(torch.cat(parts).cpu())
+            codec = open_final(trial_folder(self.folder, baseline, seed), self.recipe.arm(baseline, seed))[0].codec
+            parts = [codec.decode(codec.latents(codec.encode(part), None)).cpu() for part in target.split(64)]
+            out["autoencoder round trip of the target"] = self._evaluate(torch.cat(parts))
         return out
 
     def _edit(self, recipe: Recipe, folder: Path, shuffled: bool = False) -> Pixels:
-        opened = open_model(dataclasses.replace(recipe, model={"pretrained_model_name_or_path": str((folder / "final").resolve())}))
-        return edited(opened.model, opened.task, recipe, self.suite, folder / "edits", shuffled)
+        """The suite through a trial's model, encoded by that model's own encoders."""
+        model, task = open_final(folder, recipe)
+        encoded = encode(recipe, task, model, self.suite.rows, cache_folder(recipe))
+        return edited(model, task, recipe, dataclasses.replace(self.suite, encoded=encoded), folder / "edits", shuffled)
 
     def _evaluate(self, pixels: Pixels) -> Evaluation:
         evaluation, lacking = evaluate_pixels(self.recipe, self.suite, pixels, self.extractors)

@@ -32,7 +32,9 @@ def run_trials(recipe: Recipe, folder: Path, trials: Sequence[Trial], quiet: boo
         data = open_data(first, open_model(first))
         for name, seed in trials:
             say(words[name, seed])
-            train_recipe(recipe.arm(name, seed), trial_folder(folder, name, seed), data, quiet)
+            arm = recipe.arm(name, seed)
+            shared = data if (arm.task, _encoders(arm)) == (first.task, _encoders(first)) else None
+            train_recipe(arm, trial_folder(folder, name, seed), shared, quiet)
         return
     threads = max(1, (os.cpu_count() or 1) // recipe.compare.workers)
     context = multiprocessing.get_context("spawn")
@@ -46,6 +48,11 @@ def run_trials(recipe: Recipe, folder: Path, trials: Sequence[Trial], quiet: boo
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _encoders(recipe: Recipe) -> dict[str, Any]:
+    """What of [model] decides the encoders."""
+    return {key: value for key, value in recipe.model.items() if key != "train"}
 
 
 def _train(table: dict[str, Any], place: str, folder: str, name: str, seed: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .atomic import write_text
+from ..atomic import write_text
 
 __all__ = ["Card", "CardMetric", "model_card", "write_card"]
 

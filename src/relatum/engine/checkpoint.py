@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..atomic import needs_disk, sync_folder, temporary, write_text
 from ..core.errors import DataError
 from ..core.load import load
-from .atomic import needs_disk, sync_folder, temporary, write_text
 
 __all__ = [
     "TrainerState",

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..atomic import needs_disk, write_text
 from ..core.errors import DataError
-from .atomic import needs_disk, write_text
 
 __all__ = ["Journal", "environment", "read_journal", "write_environment"]
 
@@ -45,7 +45,7 @@ class Journal:
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
         if self._track is not None:
-            numbers = {k: v for k, v in plain.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+            numbers = {k: v for k, v in _flat(plain).items() if isinstance(v, int | float) and not isinstance(v, bool)}
             if numbers:
                 self._track(numbers, step=step)
 
@@ -57,6 +57,14 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested numbers under joined names ("held_out/denoise/mean"), as trackers take them."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        out |= _flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return out
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:

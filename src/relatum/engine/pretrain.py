@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..core.draws import Draws, key_of
 from ..core.path import expand
 from ..core.ranks import ONE, Ranks
-from ..core.shapes import Features, Keys, PerSample, Pixels
+from ..core.shapes import Features, Keys, PerSample, Pixels, Tokens
 from ..tasks.base import Batch
 from .step import Moment, Step
 
@@ -27,6 +28,7 @@ __all__ = [
     "clip_step",
     "edges",
     "info_nce",
+    "spoken_words",
     "varied",
 ]
 
@@ -158,6 +160,21 @@ def clip_step(parts: ClipParts, batch: Batch, draws: Draws, ranks: Ranks = ONE, 
     per_row = ((forward + backward) / 2).reshape(len(parts.columns), -1).mean(0)
     right = right.reshape(len(parts.columns), -1).mean(0)
     return Step({"info_nce": per_row}, per_row, {"image_to_text": right, "scale": scale.detach().expand_as(right)})
+
+
+def spoken_words(states: Tokens, ids: Int[Tensor, "b n"], mask: Int[Tensor, "b n"], embeddings: Float[Tensor, "v d"]) -> PerSample:
+    """How badly a text can be read back from its states, nats: each state must name its own token, the last one every token.
+
+    Names are read by products with the tokens' embeddings. mask: 1 where a token is, 0 where padding. Without this term states of
+    words that captions seldom need apart are nearly equal, and a UNet that reads them cannot tell a circle from a square.
+    """
+    there = mask.float()
+    named = F.log_softmax(states.float() @ embeddings.float().T, -1)
+    own = -(named.gather(2, ids[:, :, None]).squeeze(2) * there).sum(1) / there.sum(1)
+    last = there.sum(1).long() - 1
+    end = named[torch.arange(len(ids), device=ids.device), last]
+    every = -(end.gather(1, ids) * there).sum(1) / there.sum(1)
+    return own + every
 
 
 def info_nce(queries: Features, others: Features, scale: Tensor, keys: Keys, ranks: Ranks = ONE) -> tuple[PerSample, PerSample]:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..core.draws import Draws, key_of
-from ..core.errors import ShapeError
+from ..core.errors import RecipeError, ShapeError
+from ..core.load import near
 from ..core.shapes import Latents, NullTokens, Pixels, Tokens
 from ..models.families.stable_diffusion import StableDiffusion
+from ..models.schedulers import SAMPLERS
 
 __all__ = ["Sampling", "generate", "guidance", "sample"]
 
@@ -38,12 +40,14 @@ class Sampling:
     scheduler_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.scheduler not in SAMPLERS:
+            raise RecipeError(f"sample.scheduler: no {self.scheduler!r}{near(self.scheduler, SAMPLERS)}")
         if self.num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps is {self.num_inference_steps}, expected at least 1")
+            raise RecipeError(f"num_inference_steps is {self.num_inference_steps}, expected at least 1")
         if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta is {self.eta}, expected 0 to 1")
+            raise RecipeError(f"eta is {self.eta}, expected 0 to 1")
         if self.eta and self.scheduler != "DDIMScheduler":
-            raise ValueError(f"eta is read by DDIMScheduler only, found scheduler {self.scheduler}")
+            raise RecipeError(f"eta is read by DDIMScheduler only, found scheduler {self.scheduler}")
 
 
 def guidance(settings: Sampling, edit: bool) -> dict[View, float]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..atomic import remove_stale, write_bytes
 from ..core.errors import DataError
-from .atomic import remove_stale, write_bytes
 
 __all__ = ["ShardStore"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..atomic import write_bytes
 from ..core.errors import DataError
-from .atomic import write_bytes
 
 __all__ = ["load_module", "load_optimizer", "load_tensors", "save_module", "save_optimizer", "save_tensors"]
 

@@ -22,9 +22,8 @@ def fill(recipe: Recipe) -> list[str]:
             bar.advance(steps=done - bar.done)
 
         data = open_data(recipe, opened, progress)
-    skipped = [*data.rows.skipped, *data.train.skipped, *data.test.skipped]
     lines = [f"{len(data.train)} training rows and {len(data.test)} held-out rows are in {cache_folder(recipe)}"]
-    return lines + [f"skipped: {reason}" for reason in skipped]
+    return lines + [f"skipped: {reason}" for reason in data.skipped]
 
 
 def verify_cache(recipe: Recipe) -> list[str]:

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..atomic import write_text
 from ..core.draws import key_of
 from ..core.errors import DataError
 from ..core.registry import metric as metrics
 from ..core.shapes import Pixels
 from ..data.rows import Row
-from ..engine.atomic import write_text
 from ..engine.encoded import EncodedRows
 from ..engine.sample import generate
 from ..imaging import decode, save_png
@@ -29,7 +29,7 @@ from ..models.families.stable_diffusion import StableDiffusion
 from ..recipe import Recipe
 from ..tasks.base import Task
 
-__all__ = ["Suite", "edited", "evaluate_pixels", "metric_tables", "open_suite"]
+__all__ = ["Suite", "edited", "evaluate_pixels", "metric_tables", "not_measurable", "open_suite"]
 
 NOISE = key_of("evaluation noise")
 
@@ -125,22 +125,37 @@ def evaluate_pixels(
     """All metrics of one set of pictures for the suite, and for each metric that the data does not allow, why."""
     if len(generated) != len(suite.rows):
         raise DataError(f"{len(generated)} pictures for {len(suite.rows)} rows")
+    missing = not_measurable(recipe, suite)
     built = build_metrics(metric_tables(recipe))
-    first = next(_batches(suite, generated, 1))
+    usable = {name: metric for name, metric in built.items() if name not in missing}
     eye = None
-    if all("scene_target" in row.facts for row in suite.rows):
+    if _known_scenes(suite):
         from ..data.toy.reading import read_scene
 
         eye = read_scene
-    missing = {name: _lacks(metric.needs, first) for name, metric in built.items()}
-    for name, metric in built.items():
-        if eye is None and getattr(metric, "eye", True) is None:
-            missing[name] = missing[name] or "facts of a known scene (scene_target)"
-    usable = {name: metric for name, metric in built.items() if not missing[name]}
     evaluator = Evaluator(usable, extractors, eye=eye)
     for samples in _batches(suite, generated, recipe.evaluate.batch_size):
         evaluator.update(samples)
-    return evaluator.compute(), {name: f"{name}: the rows have no {what}" for name, what in missing.items() if what}
+    return evaluator.compute(), missing
+
+
+def not_measurable(recipe: Recipe, suite: Suite) -> dict[str, str]:
+    """Why, of each metric that the rows do not allow: a recipe may ask for more than a data set has, and the report says so."""
+    rows = suite.rows[:1]
+    blank = torch.zeros(len(rows), 3, suite.size, suite.size)
+    first = next(_batches(dataclasses.replace(suite, rows=rows), blank, 1))
+    reasons = {}
+    for name, metric in build_metrics(metric_tables(recipe)).items():
+        lacking = _lacks(metric.needs, first)
+        if not lacking and getattr(metric, "eye", True) is None and not _known_scenes(suite):
+            lacking = "facts of a known scene (scene_target)"
+        if lacking:
+            reasons[name] = f"{name}: the rows have no {lacking}"
+    return reasons
+
+
+def _known_scenes(suite: Suite) -> bool:
+    return all("scene_target" in row.facts for row in suite.rows)
 
 
 def _lacks(needs: frozenset[str], samples: Samples) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,8 @@ from ..core.errors import DataError
 from ..metrics.evaluate import Evaluation, build_metrics, evaluate, extractors_of
 from ..recipe import Recipe
 from .editing import edited, evaluate_pixels, metric_tables, open_suite
-from .opening import encode, open_model, open_rows
-from .training import cache_folder, finished, run_folder, write_run_card
+from .opening import device, encode, open_final, open_rows
+from .training import cache_folder, finished, run_folder, signature, write_run_card
 
 __all__ = ["evaluate_folders", "evaluate_run", "lines_of"]
 
@@ -20,16 +19,14 @@ __all__ = ["evaluate_folders", "evaluate_run", "lines_of"]
 def evaluate_run(recipe: Recipe) -> tuple[Evaluation, list[str]]:
     """Edits the held-out rows with the recipe's finished run, and puts the numbers on its card. Second: what was not measured."""
     folder = run_folder(recipe)
-    if not (folder / "final").is_dir():
-        raise DataError(f"{folder} holds no finished run; run: relatum train")
-    place = str((folder / "final").resolve())
-    trained = dataclasses.replace(recipe, model={"pretrained_model_name_or_path": place})
-    opened, rows = open_model(trained), open_rows(recipe)
-    suite = open_suite(recipe, rows.test, encode(recipe, opened, rows.test, cache_folder(recipe)))
-    pixels = edited(opened.model, opened.task, recipe, suite, folder / "edits")
-    extractors = extractors_of(build_metrics(metric_tables(recipe)))
+    result = finished(folder, signature(recipe))
+    model, task = open_final(folder, recipe)
+    rows = open_rows(recipe)
+    suite = open_suite(recipe, rows.test, encode(recipe, task, model, rows.test, cache_folder(recipe)))
+    pixels = edited(model, task, recipe, suite, folder / "edits")
+    extractors = extractors_of(build_metrics(metric_tables(recipe)), str(device()))
     evaluation, lacking = evaluate_pixels(recipe, suite, pixels, extractors)
-    write_run_card(recipe, folder, finished(folder), evaluation.estimates)
+    write_run_card(recipe, folder, result, evaluation.estimates)
     return evaluation, list(lacking.values())
 
 
@@ -47,6 +44,7 @@ def evaluate_folders(
         extractor=extractor,
         clip=clip,
         paired=paired,
+        device=str(device()),
     )
 
 

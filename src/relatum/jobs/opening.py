@@ -13,6 +13,7 @@ import torch
 
 from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
+from ..core.load import near
 from ..core.registry import family, reader, task
 from ..core.registry import objective as objectives
 from ..data.columns import require
@@ -21,11 +22,13 @@ from ..data.splits import split
 from ..engine.cache import encode_rows
 from ..engine.encoded import EncodedRows
 from ..engine.step import DiffusionParts, StepFunction
-from ..models.families.stable_diffusion import StableDiffusion
+from ..models.families.stable_diffusion import StableDiffusion, open_stable_diffusion
 from ..models.trainable import Trained
 from ..objectives.blend import Blend, read_blend
 from ..recipe import Recipe
 from ..tasks.base import Task
+
+VIEWS = ("matched", "null")  # what every task's episode offers
 
 __all__ = [
     "Opened",
@@ -86,10 +89,9 @@ def open_rows(recipe: Recipe) -> Rows:
 
 def _with_policy(recipe: Recipe, table: dict[str, Any]) -> dict[str, Any]:
     """The reader's table with the section's `on_bad_row`, where the reader has one."""
-    kind = reader.find(table.get("kind"), "data.train.kind")
-    if "on_bad_row" in getattr(kind, "__dataclass_fields__", {}):
-        return {"on_bad_row": recipe.data.on_bad_row, **_paths(recipe.folder, table)}
-    return table
+    kind = reader.find(table.get("kind"), "data: kind")
+    skips = "on_bad_row" in getattr(kind, "__dataclass_fields__", {})
+    return {**({"on_bad_row": recipe.data.on_bad_row} if skips else {}), **_paths(recipe.folder, table)}
 
 
 def _paths(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
@@ -103,9 +105,9 @@ def _paths(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_groups(train: Sequence[Row], test: Sequence[Row]) -> None:
-    """A few rows of each side are enough to notice that the same file was given twice."""
-    head = {row.group for row in train[: 2 * len(test)]}
-    both = [row.group for row in test[:256] if row.group in head]
+    """Every row where they are listed already; of rows that are made when asked for, enough to notice one file given twice."""
+    head = {row.group for row in (train if isinstance(train, list) else train[: 2 * len(test)])}
+    both = [row.group for row in (test if isinstance(test, list) else test[:256]) if row.group in head]
     if both:
         raise DataError(f"data.test shares the group {both[0]!r} with data.train; held-out rows must be of other sources")
 
@@ -121,14 +123,26 @@ def open_model(recipe: Recipe) -> Opened:
     job = open_task(recipe)
     blend = read_blend(recipe.objectives)
     settings: Any = family.build(_model_table(recipe), "model")
+    if not hasattr(settings, "open"):
+        raise RecipeError(f"model: kind {recipe.model['kind']!r} trains an encoder of a base; only relatum train takes it")
     model, trained = settings.open("edit" if job.image_channels else "image", key_of(recipe.seed, "adapters"))
     if any(ask.model == "reference" for ask in blend.asks) and trained.without_adapters is None:
         raise RecipeError('objectives: a term asks the reference model, which exists only for [model.train] kind = "lora"')
     model.to(device())
     if recipe.train.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()  # type: ignore[operator]
-    parts = DiffusionParts(model.denoiser(trained.without_adapters), model.kind, model.path, job, blend, model.codec)
-    return Opened(model, trained, job, blend, parts)
+    denoiser = model.denoiser(trained.without_adapters)
+    denoiser.learned = blend.learned().to(device())
+    return Opened(model, trained, job, blend, DiffusionParts(denoiser, model.kind, model.path, job, blend, model.codec))
+
+
+def open_final(folder: Path, recipe: Recipe) -> tuple[StableDiffusion, Task]:
+    """The finished model of a run folder, for sampling: no objectives, nothing trainable."""
+    job = open_task(recipe)
+    final = folder / "final"
+    if not final.is_dir():
+        raise DataError(f"{folder} holds no finished run; run: relatum train")
+    return open_stable_diffusion(str(final.resolve()), "edit" if job.image_channels else "image").to(device()), job
 
 
 def device() -> torch.device:
@@ -145,14 +159,16 @@ def _model_table(recipe: Recipe) -> dict[str, Any]:
     return table
 
 
-def encode(recipe: Recipe, opened: Opened, rows: Sequence[Row], cache: Path, progress: Any = None) -> EncodedRows:
+def encode(
+    recipe: Recipe, job: Task, model: StableDiffusion, rows: Sequence[Row], cache: Path, progress: Any = None
+) -> EncodedRows:
     """The rows as cached latents and text states."""
     return encode_rows(
         rows,
-        opened.task.needs,
+        job.needs,
         recipe.data.resolution,
-        opened.model.codec,
-        opened.model.text,
+        model.codec,
+        model.text,
         cache,
         dtype=recipe.data.cache_dtype,
         progress=progress,
@@ -183,7 +199,30 @@ def check_settings(recipe: Recipe) -> None:
         open_task(part)
         family.build(_model_table(part), "model")
         step_of(part)
-    build_metrics(metric_tables(recipe))
+    _check_anchors(recipe)
+    metrics = build_metrics(metric_tables(recipe))
+    for name in {*recipe.evaluate.settings} - {*recipe.evaluate.metrics}:
+        raise RecipeError(f"evaluate.settings.{name}: not among evaluate.metrics{near(name, recipe.evaluate.metrics)}")
+    for name in (recipe.compare.headline, *recipe.compare.smallest_effect) if recipe.arms else ():
+        if name.split(".")[0] not in metrics:
+            raise RecipeError(f"compare: {name!r} is not among evaluate.metrics{near(name, metrics)}")
+    if recipe.evaluate.safety_checker and "safety_rate" not in metrics:
+        raise RecipeError('evaluate.safety_checker: nothing uses it; add "safety_rate" to evaluate.metrics')
+
+
+def _check_anchors(recipe: Recipe) -> None:
+    """RecipeError for a term that compares with what the task does not offer."""
+    for part in (recipe, *(recipe.arm(name, recipe.seed) for name in recipe.arms)):
+        images = open_task(part).needs.images
+        for name, term in read_blend(part.objectives).terms.items():
+            for anchor in getattr(term.objective, "anchors_needed", ()):
+                if anchor not in images:
+                    raise RecipeError(
+                        f"objectives.{name}: needs anchor {anchor!r}, but task {part.task.get('kind')!r} has {images}"
+                    )
+            for ask in term.objective.asks:
+                if ask.view not in VIEWS:
+                    raise RecipeError(f"objectives.{name}: asks for view {ask.view!r}; tasks offer {', '.join(VIEWS)}")
 
 
 def check_recipe(recipe: Recipe) -> list[str]:

@@ -10,6 +10,7 @@ from ..core.errors import RecipeError
 from ..engine.sample import Sampling, generate
 from ..imaging import decode, fit, grid, save_png
 from ..models.families.stable_diffusion import open_stable_diffusion
+from .opening import device
 
 __all__ = ["edit_picture", "model_path"]
 
@@ -35,7 +36,7 @@ def edit_picture(
         raise RecipeError("edit: the instruction is empty")
     if count < 1:
         raise RecipeError(f"edit: count is {count}, expected 1 or more")
-    opened = open_stable_diffusion(model_path(model), "edit")
+    opened = open_stable_diffusion(model_path(model), "edit").to(device())
     if opened.widened:
         raise RecipeError(f"{model} is a text-to-image model; train it on edits first (relatum train)")
     size = resolution or int(opened.unet.config.sample_size) * opened.codec.factor  # type: ignore[union-attr, arg-type]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,14 @@ from typing import Any
 
 import torch
 
+from ..atomic import write_text
 from ..core.draws import Draws, key_of
 from ..core.errors import DataError, RecipeError
-from ..engine.atomic import write_text
 from ..engine.card import Card, CardMetric, write_card
 from ..engine.checkpoint import latest, read_state
 from ..engine.encoded import EncodedRows
 from ..engine.journal import write_environment
+from ..engine.order import Order
 from ..engine.sample import generate
 from ..engine.train import Job, Result, train
 from ..imaging import grid, save_png
@@ -38,6 +41,11 @@ class Data:
     rows: Rows
     train: EncodedRows
     test: EncodedRows
+
+    @property
+    def skipped(self) -> list[str]:
+        """Why rows were left out, at listing or at encoding."""
+        return [*self.rows.skipped, *self.train.skipped, *self.test.skipped]
 
 
 def run_folder(recipe: Recipe) -> Path:
@@ -64,7 +72,7 @@ def open_data(recipe: Recipe, opened: Opened, progress: Any = None) -> Data:
     if recipe.data.on_bad_row == "stop":
         require_columns(opened.task, rows)
     cache = cache_folder(recipe)
-    return Data(rows, encode(recipe, opened, rows.train, cache, progress), encode(recipe, opened, rows.test, cache, progress))
+    return Data(rows, *(encode(recipe, opened.task, opened.model, side, cache, progress) for side in (rows.train, rows.test)))
 
 
 def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None = None, quiet: bool = False) -> Result:
@@ -73,9 +81,7 @@ def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None =
     check_settings(recipe)
     mine = signature(recipe)
     if (folder / DONE).is_file() and (folder / "final").is_dir():
-        if json.loads((folder / DONE).read_text(encoding="utf-8"))["signature"] != mine:
-            raise RecipeError(f"{folder} holds a finished run of other settings; give another output_dir or delete it")
-        return finished(folder)
+        return finished(folder, mine)
     begun = latest(folder)
     if begun is not None and read_state(begun).recipe_hash != mine:  # before the folder's recipe is written over
         raise RecipeError(f"{begun} was written with other settings; give another output_dir, or delete the folder to start again")
@@ -97,6 +103,8 @@ def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None =
 def _diffusion_job(recipe: Recipe, folder: Path, data: Data | None, mine: str, quiet: bool) -> Job:
     opened = open_model(recipe)
     shared = data or open_data(recipe, opened)
+    if shared.skipped and not quiet:
+        print(f"{len(shared.skipped)} rows skipped; the first: {shared.skipped[0]}", file=sys.stderr)  # noqa: T201
 
     def save(place: Path) -> None:
         opened.model.save_pipeline(place)
@@ -120,15 +128,18 @@ def _diffusion_job(recipe: Recipe, folder: Path, data: Data | None, mine: str, q
 
 
 def _first_process() -> bool:
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    return int(os.environ.get("RANK", "0")) == 0  # the process group may not be up yet, or be gone
 
 
-def finished(folder: Path) -> Result:
-    """How the finished run in this folder ended; DataError where there is none."""
+def finished(folder: Path, signature: str) -> Result:
+    """How the finished run in this folder ended; DataError where there is none, RecipeError where it had other settings."""
     try:
         table = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        del table["signature"]
+        if table.pop("signature") != signature:
+            raise RecipeError(f"{folder} holds a finished run of other settings; give another output_dir or delete it")
         return Result(**{**table, "warnings": tuple(table["warnings"])})
+    except RecipeError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / DONE}: not the end of a run ({error}); run relatum train again") from error
 
@@ -165,7 +176,8 @@ def _write_head(recipe: Recipe, folder: Path) -> None:
     import tomli_w
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "recipe.resolved.toml", tomli_w.dumps(recipe.table()))
+    resolved = {**recipe.table(), "plugins": [str((recipe.folder / plugin).resolve()) for plugin in recipe.plugins]}
+    write_text(folder / "recipe.resolved.toml", tomli_w.dumps(resolved))
     if recipe.source:
         write_text(folder / "recipe.toml", recipe.source)
     write_environment(folder)
@@ -177,15 +189,19 @@ def _show(recipe: Recipe, opened: Opened, data: Data, folder: Path, what: str, s
     count = min(recipe.train.sample_rows, len(side))
     if count == 0:
         return
-    batch, model = side.batch(list(range(count))), opened.model
+    model = opened.model
+    order = Order(len(side), recipe.seed, recipe.train.train_batch_size)
+    positions = order.positions(0, 0, 0)[:count] if what == "sanity" else list(range(count))
+    count = len(positions)
+    batch, draws = side.batch(order.indices(positions) if what == "sanity" else positions), Draws(recipe.seed, positions)
     device = next(model.unet.parameters()).device
     columns = []
     for name in opened.task.needs.images:
         columns.append(model.codec.decode(model.codec.latents(batch.to(device).moments[name], None)).cpu())
     if what == "sanity":
-        episode = opened.task.episode(batch.to(device), model.codec, opened.blend.asks, Draws(recipe.seed, list(range(count))))
-        level = opened.parts.path.draw(Draws(recipe.seed, list(range(count)))).to(device)
-        noise = Draws(recipe.seed, list(range(count))).normal("noise", episode.target.shape[1:]).to(device)
+        episode = opened.task.episode(batch.to(device), model.codec, opened.blend.asks, draws)
+        level = opened.parts.path.draw(draws).to(device)
+        noise = draws.normal("noise", episode.target.shape[1:]).to(device)
         columns.append(model.codec.decode(level.blend(episode.target, noise)).cpu())
         (folder / what).mkdir(exist_ok=True)
         lines = [f"{name}\t{where}" for name, where in zip(batch.ids, batch.where, strict=True)]

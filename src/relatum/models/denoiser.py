@@ -41,6 +41,7 @@ class Denoiser(nn.Module):
         self.network = network
         self.kind = kind
         self.without_adapters = without_adapters
+        self.learned = nn.ModuleDict()  # objectives with weights of their own, so that one module holds all that is trained
 
     def forward(
         self, noisy: Latents, level: NoiseLevel, conditionings: Mapping[str, Conditioning], asks: Sequence[Ask]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from ..core.errors import RecipeError
@@ -130,16 +130,22 @@ class Blend:
             parts[name] = parts[name] * _held(balance[name], float(self.terms[name].cap or 0))
         return Judgement(losses, torch.stack(list(parts.values())).sum(0), balance, cosine)
 
+    def learned(self) -> nn.ModuleDict:
+        """The objectives that have weights of their own (a temperature, a projector), by term: the engine trains them too."""
+        return nn.ModuleDict({n: t.objective for n, t in self.terms.items() if isinstance(t.objective, nn.Module)})
+
     def state(self) -> dict[str, Tensor]:
         """What objectives remember from step to step, for checkpoints: {"term.name": tensor}."""
         remember = {n: t.objective.state() for n, t in self.terms.items() if hasattr(t.objective, "state")}  # type: ignore[attr-defined]
+        remember |= {name: module.state_dict() for name, module in self.learned().items()}
         return {f"{name}.{key}": value for name, state in remember.items() for key, value in state.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         for name, term in self.terms.items():
-            if hasattr(term.objective, "load_state"):
+            own = hasattr(term.objective, "load_state")
+            if own or isinstance(term.objective, nn.Module):
                 mine = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-                term.objective.load_state(mine)  # type: ignore[attr-defined]
+                (term.objective.load_state if own else term.objective.load_state_dict)(mine)  # type: ignore[attr-defined]
 
 
 def _named(outcome: Outcome, name: str) -> Outcome:

@@ -71,6 +71,11 @@ class Contrast:
             raise RecipeError(f"contrast: faithful = true has its source's settings; leave out {', '.join(turned)}")
 
     @property
+    def anchors_needed(self) -> tuple[str, ...]:
+        """What the task must offer."""
+        return tuple({self.to, *(("source",) if self.region == "unchanged" else ())})
+
+    @property
     def advice(self) -> Mapping[str, Any]:
         """What the blend does with this term where the recipe says nothing."""
         return {} if self.faithful else {"level_weight": "snr", "cap": 0.1}

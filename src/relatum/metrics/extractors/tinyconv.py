@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ...atomic import write_bytes
 from ...core.errors import DataError
 from ...core.shapes import Features
 
@@ -73,11 +72,7 @@ def save_tinyconv(model: TinyConv, path: Path) -> None:
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in model.state_dict().items()}
-    data = save(tensors, {"tinyconv": json.dumps(model.settings)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    os.replace(file.name, path)
+    write_bytes(path, save(tensors, {"tinyconv": json.dumps(model.settings)}))
 
 
 def load_tinyconv(path: Path) -> TinyConv:

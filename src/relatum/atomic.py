@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..core.errors import DataError
+from .core.errors import DataError
 
 __all__ = ["needs_disk", "remove_stale", "sync_folder", "temporary", "write_bytes", "write_text"]
 
