@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import time
@@ -17,14 +16,14 @@ from ..core.load import near
 from ..core.shapes import Pixels
 from ..engine.journal import environment
 from ..engine.train import Result
-from ..jobs.editing import Suite, edited, evaluate_pixels, metric_tables, not_measurable, open_suite
-from ..jobs.opening import check_settings, device, encode, open_final, open_model
-from ..jobs.training import Data, cache_folder, finished, open_data, run_folder, signature, write_run_card
+from ..jobs.editing import Suite, evaluate_pixels, metric_tables, not_measurable, open_suite
+from ..jobs.opening import check_settings, device, open_final, open_model
+from ..jobs.training import Data, finished, open_data, run_folder, signature, write_run_card
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
 from ..recipe import Recipe, flattened
 from .assemble import Outcomes, assemble
 from .report import write_report
-from .trials import run_trials, trial_folder
+from .trials import edit_suite, run_trials, trial_folder
 
 __all__ = ["check_arms", "compare", "differences_of"]
 
@@ -145,7 +144,7 @@ class _Session:
         """A finished trial's pictures and metrics."""
         recipe, folder = self.recipe.arm(name, seed), trial_folder(self.folder, name, seed)
         result = finished(folder, signature(recipe))
-        generated = self._edit(recipe, folder)
+        generated = edit_suite(recipe, folder, self.suite)
         evaluation = self._evaluate(generated)
         write_run_card(recipe, folder, result, evaluation.estimates)
         return Trial(result, evaluation, generated)
@@ -157,19 +156,14 @@ class _Session:
         if source is not None:
             out["copy the source"] = self._evaluate(source)
         seed = self.recipe.compare.seeds[0]
-        guess = self._edit(self.recipe.arm(baseline, seed), trial_folder(self.folder, baseline, seed), shuffled=True)
+        first = self.recipe.arm(baseline, seed)
+        guess = edit_suite(first, trial_folder(self.folder, baseline, seed), self.suite, shuffled=True)
         out[f"guess ({baseline} given another row's instruction)"] = self._evaluate(guess)
         if target is not None:
-            codec = open_final(trial_folder(self.folder, baseline, seed), self.recipe.arm(baseline, seed))[0].codec
+            codec = open_final(trial_folder(self.folder, baseline, seed), first)[0].codec
             parts = [codec.decode(codec.latents(codec.encode(part), None)).cpu() for part in target.split(64)]
             out["autoencoder round trip of the target"] = self._evaluate(torch.cat(parts))
         return out
-
-    def _edit(self, recipe: Recipe, folder: Path, shuffled: bool = False) -> Pixels:
-        """The suite through a trial's model, encoded by that model's own encoders."""
-        model, task = open_final(folder, recipe)
-        encoded = encode(recipe, task, model, self.suite.rows, cache_folder(recipe))
-        return edited(model, task, recipe, dataclasses.replace(self.suite, encoded=encoded), folder / "edits", shuffled)
 
     def _evaluate(self, pixels: Pixels) -> Evaluation:
         evaluation, lacking = evaluate_pixels(self.recipe, self.suite, pixels, self.extractors)

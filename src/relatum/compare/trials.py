@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -11,11 +12,13 @@ from typing import Any
 
 import torch
 
-from ..jobs.opening import open_model
-from ..jobs.training import open_data, train_recipe
+from ..core.shapes import Pixels
+from ..jobs.editing import Suite, edited, open_suite
+from ..jobs.opening import encode, open_final, open_model
+from ..jobs.training import cache_folder, open_data, train_recipe
 from ..recipe import Recipe, recipe_from
 
-__all__ = ["run_trials", "trial_folder"]
+__all__ = ["edit_suite", "run_trials", "trial_folder"]
 
 Trial = tuple[str, int]
 
@@ -55,7 +58,16 @@ def _encoders(recipe: Recipe) -> dict[str, Any]:
     return {key: value for key, value in recipe.model.items() if key != "train"}
 
 
+def edit_suite(recipe: Recipe, folder: Path, suite: Suite, shuffled: bool = False) -> Pixels:
+    """The suite through a trial's finished model, encoded by that model's own encoders; made once and then read from disk."""
+    model, task = open_final(folder, recipe)
+    encoded = encode(recipe, task, model, suite.rows, cache_folder(recipe))
+    return edited(model, task, recipe, dataclasses.replace(suite, encoded=encoded), folder / "edits", shuffled)
+
+
 def _train(table: dict[str, Any], place: str, folder: str, name: str, seed: int) -> None:
-    """One trial, in a process of its own."""
-    recipe = recipe_from(table, Path(place))
-    train_recipe(recipe.arm(name, seed), Path(folder), quiet=True)
+    """One trial with its edits, in a process of its own."""
+    recipe = recipe_from(table, Path(place)).arm(name, seed)
+    data = open_data(recipe, open_model(recipe))
+    train_recipe(recipe, Path(folder), data, quiet=True)
+    edit_suite(recipe, Path(folder), open_suite(recipe, data.rows.test, data.test))
