@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from relatum import atomic
 from relatum.core.errors import DataError
 from relatum.data.rows import Row
-from relatum.engine import atomic
 from relatum.engine.cache import EncodedRows, RawRows, encode_rows, gc, used_by, verify
 from relatum.models.codec import Moments
 from relatum.tasks.base import Needs
