@@ -34,6 +34,8 @@ def lines() -> list[str]:
 
 
 def _devices() -> list[str]:
+    if not _version("torch"):
+        return ["device: unknown without torch"]
     import torch
 
     out = [f"device cpu: {torch.get_num_threads()} threads"]

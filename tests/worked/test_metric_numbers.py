@@ -252,7 +252,7 @@ def test_safety_rate_flags_and_leaves_the_pixels() -> None:
     made.checker = blackens
     made.update(Samples(["a", "b", "c", "d"], {"generated": pixels}))
     assert made.compute().value == 0.5
-    assert made.compute().note == "2 of 4 flagged"
+    assert "2 of 4 flagged, 95 % interval 0.1500 to 0.8500" in made.compute().note
     assert (made.compute().low, made.compute().high) == (pytest.approx(0.15004, abs=1e-5), pytest.approx(0.84996, abs=1e-5))
     assert torch.equal(pixels, flat(0.5, -0.5, 0.25, -0.25))
 

@@ -192,7 +192,7 @@ def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("relatum.models.saving._plain_vocabulary", full)
+    monkeypatch.setattr("relatum.models.saving.plain_vocabulary", full)
     with pytest.raises(DataError, match="No space left"):
         tiny_stable_diffusion("image", seed=2).save_pipeline(tmp_path / "final")
     assert {p: p.read_bytes() for p in (tmp_path / "final").rglob("*") if p.is_file()} == before

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,6 @@ __all__ = [
     "pointed",
     "problem_of",
     "read_state",
-    "recipe_hash",
     "write_checkpoint",
     "write_state",
 ]
@@ -59,11 +57,6 @@ def read_state(folder: Path) -> TrainerState:
         raise DataError(
             f"{path}: not a trainer state ({error}); delete the folder, the run goes on from the checkpoint before"
         ) from error
-
-
-def recipe_hash(recipe: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits for the settings that decide the weights, in whatever order they are written."""
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def write_checkpoint(root: Path, step: int, write: Callable[[Path], None], limit: int | None, good: bool = True) -> Path:

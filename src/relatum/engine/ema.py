@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-
-from ..core.errors import DataError
-from .weights import load_tensors, save_tensors
 
 __all__ = ["EMA"]
 
@@ -54,26 +50,6 @@ class EMA:
         """Goes on from an average that the module holds at this moment, made by `updates` updates."""
         self.shadow = [p.detach().clone() for p in _trained(module)]
         self.updates = updates
-
-    def save(self, path: Path) -> None:
-        """One safetensors file, bit for bit."""
-        tensors = {f"{i:05}": tensor for i, tensor in enumerate(self.shadow)}
-        save_tensors(tensors, path, {"updates": str(self.updates), "decay": repr(self.decay)})
-
-    def load(self, path: Path) -> None:
-        """The inverse of `save`; DataError if the file averages other parameters. `decay` stays the recipe's."""
-        tensors, about = load_tensors(path)
-        found = {name: tuple(t.shape) for name, t in tensors.items()}
-        wanted = {f"{i:05}": tuple(t.shape) for i, t in enumerate(self.shadow)}
-        if found != wanted:
-            other = next(name for name in sorted({**wanted, **found}) if found.get(name) != wanted.get(name))
-            raise DataError(
-                f"{path}: averages of another architecture: parameter {other} is {found.get(other, 'absent')} in the file, "
-                f"{wanted.get(other, 'absent')} in the model; use the recipe that wrote it, or start a new run"
-            )
-        for i, tensor in enumerate(self.shadow):
-            tensor.copy_(tensors[f"{i:05}"])
-        self.updates = int(about["updates"])
 
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:

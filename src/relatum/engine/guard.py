@@ -8,31 +8,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..core.errors import Diverged
 from ..core.path import NoiseLevel
 from ..core.ranks import ONE, Ranks
 from ..core.shapes import PerSample
 
-__all__ = ["check_finite", "find_nonfinite"]
+__all__ = ["find_nonfinite"]
 
 NAMED = 8  # rows named in a message
 LETTERS = 256  # bytes of a row's name that travel between processes
-
-
-def check_finite(
-    losses: Mapping[str, PerSample],
-    total: Tensor,
-    grad_norm: Tensor | float | None,
-    where: Sequence[str],
-    level: NoiseLevel | None,
-    ranks: Ranks = ONE,
-    step: int | None = None,
-) -> None:
-    """Diverged, on every process, if any process's loss or gradient is not finite. Call it before the optimizer's step."""
-    problem = find_nonfinite(losses, total, grad_norm, where, level, ranks)
-    if problem is not None:
-        at = "" if step is None else f"step {step}: "
-        raise Diverged(f"{at}{problem}. No update was made; checkpoints/last-good is from before")
 
 
 def find_nonfinite(

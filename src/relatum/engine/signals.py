@@ -8,15 +8,11 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-import torch
-
-from ..core.ranks import ONE, Ranks
-
 __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """`with StopRequest() as stop:` and then `if stop.anywhere(ranks): ...` each step. Outside the main thread only `ask` sets it.
+    """`with StopRequest() as stop:` and then `if stop.requested: ...` each step. Outside the main thread nothing sets it.
 
     signum: the signal that arrived first, else None.
     """
@@ -34,16 +30,6 @@ class StopRequest:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._restore()
-
-    def ask(self) -> None:
-        """Asks to stop, as a signal would."""
-        self.requested = True
-
-    def anywhere(self, ranks: Ranks = ONE, device: torch.device | str = "cpu") -> bool:
-        """Whether any process was asked, the same answer on all of them: launchers often signal only one."""
-        if ranks.size == 1:
-            return self.requested
-        return bool(ranks.gather(torch.tensor([int(self.requested)], device=device)).any())
 
     def _arrived(self, signum: int, frame: FrameType | None) -> None:
         if self.requested:

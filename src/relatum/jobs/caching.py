@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.errors import DataError
 from ..engine.cache import gc, used_by, verify
 from ..recipe import Recipe
 from .opening import open_model, open_rows
@@ -27,12 +28,15 @@ def fill(recipe: Recipe) -> list[str]:
 
 
 def verify_cache(recipe: Recipe) -> list[str]:
-    """Reads every entry; one line a fault. DataError is not raised: the lines say what to delete."""
-    return verify(cache_folder(recipe)) or ["every entry is whole"]
+    """Reads every entry. DataError that lists every fault and says what to delete."""
+    faults = verify(cache_folder(recipe))
+    if faults:
+        raise DataError("\n".join([f"{len(faults)} faults in {cache_folder(recipe)}", *faults]))
+    return ["every entry is whole"]
 
 
 def clean(recipe: Recipe) -> list[str]:
-    """Deletes every entry that this recipe does not use."""
+    """Deletes every entry that this recipe does not use, those of other recipes that share the folder with them."""
     opened, rows = open_model(recipe), open_rows(recipe)
     model, size = opened.model, recipe.data.resolution
     sides = (rows.train, rows.test)

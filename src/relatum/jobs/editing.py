@@ -16,6 +16,7 @@ from torch import Tensor
 from ..atomic import write_text
 from ..core.draws import key_of
 from ..core.errors import DataError
+from ..core.fingerprint import fingerprint_of
 from ..core.registry import metric as metrics
 from ..core.shapes import Pixels
 from ..data.rows import Row
@@ -24,7 +25,6 @@ from ..engine.sample import generate
 from ..imaging import decode, save_png
 from ..metrics.base import Samples
 from ..metrics.evaluate import Evaluation, Evaluator, build_metrics
-from ..models.codec import fingerprint_of
 from ..models.families.stable_diffusion import StableDiffusion
 from ..recipe import Recipe
 from ..tasks.base import Task

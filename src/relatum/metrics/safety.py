@@ -66,4 +66,11 @@ class SafetyRate(MeanMetric):
         flagged, n = int(sum(known)), len(known)
         low, high = wilson(flagged, n)
         share = flagged / n
-        return Estimate(share, math.sqrt(share * (1 - share) / n), n, f"{flagged} of {n} flagged", low, high)
+        return Estimate(
+            share,
+            math.sqrt(share * (1 - share) / n),
+            n,
+            f"{flagged} of {n} flagged, 95 % interval {low:.4f} to {high:.4f}",
+            low,
+            high,
+        )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..core.errors import ShapeError
+from ..core.fingerprint import fingerprint_of
 from ..core.shapes import Latents, Pixels
 
-__all__ = ["Codec", "Moments", "fingerprint_of"]
+__all__ = ["Codec", "Moments"]
 
 
 class Moments(NamedTuple):
@@ -20,16 +19,6 @@ class Moments(NamedTuple):
 
     mean: Latents
     logvar: Latents
-
-
-def fingerprint_of(config: Any, module: nn.Module) -> str:
-    """16 hexadecimal digits of the SHA-256 over a configuration and every weight, in whatever order they are stored."""
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 class Codec:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ..core.errors import DataError
+from .families.tokenizer import plain_vocabulary
 from .folder import SHARED_KEY, quiet
 from .trainable import merged_state
 
@@ -42,7 +43,7 @@ def save_pipeline(model: StableDiffusion, folder: Path, dtype: torch.dtype | Non
         if shared is not None:
             _drop_shared(partial, shared)
         else:
-            _plain_vocabulary(model.text.tokenizer, partial / "tokenizer")
+            plain_vocabulary(model.text.tokenizer, partial / "tokenizer")
         _replace(partial, folder)
     except (OSError, SafetensorError) as error:
         raise DataError(f"the pipeline could not be written to {folder}: {error}") from error
@@ -100,14 +101,6 @@ def _drop_shared(target: Path, shared: str) -> None:
         shutil.rmtree(target / name)
     file = target / "model_index.json"
     _write(file, {**json.loads(file.read_text(encoding="utf-8")), SHARED_KEY: shared})
-
-
-def _plain_vocabulary(tokenizer: Any, folder: Path) -> None:
-    """vocab.json and merges.txt beside tokenizer.json: transformers 5 writes the latter alone, transformers 4 wants the former."""
-    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    pairs = (pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
-    _write(folder / "vocab.json", model["vocab"])
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *pairs]) + "\n", encoding="utf-8")
 
 
 def _write(file: Path, table: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..core.fingerprint import fingerprint_of
 from ..core.shapes import NullTokens, Tokens
-from .codec import fingerprint_of
 
 __all__ = ["TextEncoder"]
 

@@ -11,6 +11,7 @@ from ..core.path import DiscretePath
 from ..core.prediction import Parametrization
 from .codec import Codec
 from .families.stable_diffusion import StableDiffusion
+from .families.tokenizer import build_tokenizer
 from .folder import PipelineFolder
 from .schedulers import training_scheduler
 from .text import TextEncoder
@@ -21,13 +22,7 @@ __all__ = ["byte_tokenizer", "tiny_stable_diffusion"]
 
 def byte_tokenizer(length: int = 48) -> Any:
     """A CLIPTokenizer of single bytes, 514 words, made without any file or network; `length` is its model_max_length."""
-    from transformers import CLIPTokenizer
-
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    other = [byte for byte in range(256) if byte not in printable]  # GPT-2's byte alphabet: the rest follow from 256 up
-    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(other))]
-    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=length)
+    return build_tokenizer([], 514, length)
 
 
 def tiny_stable_diffusion(

@@ -1,6 +1,6 @@
 """Networks that turn images and texts into features, opened by name, path or hub id, each with a fingerprint."""
 
-from .extractor import Extractor, Reading, comparable, preprocess, weights_hash
+from .extractor import Extractor, Reading, comparable, preprocess
 from .opening import open_extractor, vae_mean
 from .tinyconv import TinyConv, load_tinyconv, save_tinyconv
 
@@ -14,5 +14,4 @@ __all__ = [
     "preprocess",
     "save_tinyconv",
     "vae_mean",
-    "weights_hash",
 ]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ...core.errors import DataError
 from ...core.shapes import Features, Pixels
 from ..base import Estimate
 
-__all__ = ["KNOWN", "Extractor", "Reading", "comparable", "preprocess", "weights_hash"]
+__all__ = ["KNOWN", "Extractor", "Reading", "comparable", "preprocess"]
 
 KNOWN: dict[tuple[str, str], dict[str, str]] = {}
 """Names of the literature by (first 8 digits of the weights' hash, preprocessing), to which both must fit: "fd" -> "FID"."""
@@ -26,7 +25,7 @@ class Extractor:
     """Features of images and, in a joint space, of texts.
 
     embed_images: pixels (b 3 h w) in [-1, 1] -> (b, d). embed_texts: texts -> (b, d), None without a text tower.
-    weights: sha256 of the weights. preprocessing: in words, part of the identity. in_loss: a training loss saw these features, so
+    weights: hash of the weights. preprocessing: in words, part of the identity. in_loss: a training loss saw these features, so
     they never make a headline.
     """
 
@@ -83,15 +82,6 @@ def comparable(a: Reading, b: Reading) -> None:
             f"{a.metric} is biased by an amount that depends on n, so n = {a.estimate.n} and n = {b.estimate.n} do not compare; "
             "evaluate both on equally many samples, or use an unbiased metric such as kd"
         )
-
-
-def weights_hash(module: nn.Module) -> str:
-    """sha256 over names, types, shapes and bytes of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def preprocess(

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ...core.errors import DataError
+from ...core.fingerprint import fingerprint_of
 from ...core.shapes import Features, Pixels
-from .extractor import Extractor, preprocess, weights_hash
+from .extractor import Extractor, preprocess
 from .tinyconv import RandConv, load_tinyconv
 
 __all__ = ["BASE", "open_extractor", "vae_mean"]
@@ -24,15 +25,17 @@ def open_extractor(name: str, device: str = "cpu") -> Extractor:
     """The extractor of that name.
 
     "tinyconv": trained on toy attributes, bundled. "randconv": fixed random weights, a control. "clip": the bundled small CLIP.
-    A torchscript file (.pt, .pth): called with uint8 pixels as torch-fidelity's Inception is. Anything else: folder or hub id of a
-    CLIP or DINOv2 model in transformers' format. Raises DataError where it is not there or of a kind that is not known.
+    A torchscript file (.pt, .pth), no state dict: called with uint8 pixels (b 3 h w), gives (b, d). Anything else: folder or hub id
+    of a CLIP or DINOv2 model in transformers' format. Raises DataError where it is not there or of a kind that is not known.
     """
     if name == "tinyconv":
         tiny = load_tinyconv(BASE / "tinyconv.safetensors").to(device)
-        return Extractor(name, weights_hash(tiny), "32 px bicubic, [-1, 1]", lambda p: tiny.features(preprocess(p.to(device), 32)))
+        return Extractor(
+            name, fingerprint_of({}, tiny), "32 px bicubic, [-1, 1]", lambda p: tiny.features(preprocess(p.to(device), 32))
+        )
     if name == "randconv":
         rand = RandConv().eval().requires_grad_(False).to(device)
-        return Extractor(name, weights_hash(rand), "32 px bicubic, [-1, 1]", lambda p: rand(preprocess(p.to(device), 32)))
+        return Extractor(name, fingerprint_of({}, rand), "32 px bicubic, [-1, 1]", lambda p: rand(preprocess(p.to(device), 32)))
     if name == "vae-mean":
         raise DataError('extractor "vae-mean" needs the run\'s autoencoder; build it with vae_mean(encode, weights)')
     if name == "clip":
@@ -57,7 +60,10 @@ def _torchscript(path: Path, device: str) -> Extractor:
     try:
         network: Any = torch.jit.load(str(path), map_location=device).eval()
     except RuntimeError as error:
-        raise DataError(f"{path}: not a torchscript file ({str(error).splitlines()[0]})") from error
+        raise DataError(
+            f"{path}: not a torchscript file ({str(error).splitlines()[0]}). A state dict (such as torch-fidelity's .pth) is "
+            "weights without their network and cannot be opened; export the network with torch.jit.script(network).save(path)"
+        ) from error
 
     def embed(pixels: Pixels) -> Features:
         out = network(((pixels + 1) * 127.5).round().clamp(0, 255).to(device, torch.uint8))
@@ -102,7 +108,7 @@ def _clip(name: str, where: Path | str, device: str) -> Extractor:
         pooled = model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).pooler_output
         return model.text_projection(pooled)
 
-    return Extractor(name, weights_hash(model), words, images, texts)
+    return Extractor(name, fingerprint_of({}, model), words, images, texts)
 
 
 def _dino(name: str, where: Path | str, device: str) -> Extractor:
@@ -116,7 +122,7 @@ def _dino(name: str, where: Path | str, device: str) -> Extractor:
     def images(pixels: Pixels) -> Features:
         return model(pixel_values=preprocess(pixels.to(device), size, mean, std)).last_hidden_state[:, 0]
 
-    return Extractor(name, weights_hash(model), words, images)
+    return Extractor(name, fingerprint_of({}, model), words, images)
 
 
 def _normalization(

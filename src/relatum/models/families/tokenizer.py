@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["build_tokenizer", "load_tokenizer", "save_tokenizer", "words_of"]
+__all__ = ["build_tokenizer", "load_tokenizer", "plain_vocabulary", "save_tokenizer", "words_of"]
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORD_END = "</w>"
@@ -42,11 +42,16 @@ def build_tokenizer(word_lists: Sequence[Iterable[str]], vocabulary: int, length
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Writes `tokenizer.json` with its settings, and `vocab.json` and `merges.txt`, which older releases of transformers read."""
+    """Writes `tokenizer.json` with its settings, and the plain vocabulary."""
     tokenizer.save_pretrained(folder)
+    plain_vocabulary(tokenizer, folder)
+
+
+def plain_vocabulary(tokenizer: Any, folder: Path) -> None:
+    """vocab.json and merges.txt beside tokenizer.json: transformers 5 writes the latter alone, transformers 4 wants the former."""
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False) + "\n", encoding="utf-8")
-    lines = ["#version: 0.2", *(" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"])]
+    lines = ["#version: 0.2", *(pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
