@@ -288,7 +288,7 @@ def test_a_poisoned_row_stops_before_the_update_and_the_last_good_loads(poisoned
     assert not (recipe.with_suffix("") / "final").exists()
     assert any(r.get("event") == "not finite" and where in r["problem"] for r in records(recipe))
     assert say("train", recipe)[0] == 4  # it is not trained past by trying again
-    assert say("cache", recipe, "--action", "verify")[0] == 0
+    assert say("cache", recipe, "--action", "verify")[0] == 3
 
 
 def test_the_first_update_may_already_break(poisoned: tuple[Path, str, float], say: Say) -> None:
@@ -319,8 +319,8 @@ def test_skipping_counts_the_updates_that_were_left_out(poisoned: tuple[Path, st
 def test_the_cache_verifier_names_the_shard(poisoned: tuple[Path, str, float], capsys: pytest.CaptureFixture[str]) -> None:
     recipe, _, _ = poisoned
     capsys.readouterr()
-    assert main(["cache", str(recipe), "--action", "verify"]) == 0
-    said = capsys.readouterr().out
+    assert main(["cache", str(recipe), "--action", "verify"]) == 3
+    said = capsys.readouterr().err
     assert "shard-" in said
     assert "not finite" in said
 

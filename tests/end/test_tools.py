@@ -111,8 +111,8 @@ def test_the_cache_is_filled_once_and_cleaned_of_the_rest(
     assert sum(encoded) == 108
     shard = next((tmp_path / "cache").glob("image-*/shard-*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:200])
-    assert main(["cache", recipe, "--action", "verify"]) == 0
-    assert shard.name in capsys.readouterr().out
+    assert main(["cache", recipe, "--action", "verify"]) == 3
+    assert shard.name in capsys.readouterr().err
 
 
 def _bytes(folder: Path) -> int:
