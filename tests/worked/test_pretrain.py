@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from relatum.core.draws import Draws
 from relatum.core.ranks import Ranks
-from relatum.engine.pretrain import AutoencoderParts, ClipParts, autoencoder_step, clip_step, edges, info_nce, varied
+from relatum.engine.pretrain import AutoencoderParts, ClipParts, autoencoder_step, clip_step, edges, info_nce, spoken_words, varied
 from relatum.engine.step import Moment
 from relatum.models.families.autoencoder import AutoencoderSize, Reconstruction, build_autoencoder, measure_scaling
 from relatum.models.families.clip import ClipSize, TwoTowers, build_clip, image_features
@@ -55,6 +55,17 @@ def test_two_ranks_see_the_whole_batch() -> None:
     half.sum().backward()
     assert second.grad is not None
     assert second.grad.abs().sum() > 0
+
+
+def test_spoken_words_by_hand() -> None:
+    """Two tokens 0, 1 with embeddings (1,0), (0,1); states (2,0), (0,1); no padding, then a padded third token.
+
+    Own: log(1 + e^-2) and log(1 + e^-1), mean (.12693 + .31326) / 2 = .22009. The last state names 0 with log(1 + e) and 1 with
+    log(1 + e^-1), mean (1.31326 + .31326) / 2 = .81326. Together 1.03335.
+    """
+    states = torch.tensor([[[2.0, 0.0], [0.0, 1.0], [9.0, 9.0]]])
+    ids, mask = torch.tensor([[0, 1, 1]]), torch.tensor([[1, 1, 0]])
+    assert spoken_words(states, ids, mask, torch.eye(2)).item() == pytest.approx(1.03335, abs=1e-4)
 
 
 def test_edges_by_hand() -> None:
@@ -141,6 +152,8 @@ def test_clip_step_learns_two_pairs() -> None:
         texts={"source": ["a red circle"], "target": ["a blue square"]},
     )
     paired = clip_step(ClipParts(parts.network, tokenizer, ("source", "target")), both, Draws(0, [0])).total
+    spoken = clip_step(ClipParts(parts.network, tokenizer, words=0.5), batch, Draws(0, [0, 1]))
+    assert torch.allclose(spoken.total, spoken.losses["info_nce"] + 0.5 * spoken.losses["words"])
     assert paired.tolist() == pytest.approx([clip_step(parts, batch, Draws(0, [0, 1])).total.mean().item()], rel=1e-4)
     assert image_features(clip, pixels.repeat(1, 1, 2, 2)).norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
 

@@ -66,15 +66,18 @@ class AttributeParts:
 
 @dataclass
 class ClipParts:
-    """network: pixels, input_ids -> unit vectors of images and texts, logit scale. tokenizer: transformers' CLIPTokenizer.
+    """network: pixels, input_ids -> `models.families.clip.Reading`. tokenizer: transformers' CLIPTokenizer.
 
     columns: image columns and the texts of the same name. With "source" and "target" of an edit each picture has a hard negative
-    that differs from it in the edit alone, such as one shape.
+    that differs from it in the edit alone, such as one shape. words: weight of the term "words" (see `spoken_words`), which also
+    reads the texts of `spoken`.
     """
 
     network: nn.Module
     tokenizer: Any
     columns: tuple[str, ...] = ("target",)
+    words: float = 0.0
+    spoken: tuple[str, ...] = ()
 
 
 def autoencoder_step(parts: AutoencoderParts, batch: Batch, draws: Draws, ranks: Ranks = ONE, moment: Moment = Moment()) -> Step:  # noqa: B008
@@ -151,15 +154,27 @@ def clip_step(parts: ClipParts, batch: Batch, draws: Draws, ranks: Ranks = ONE, 
     Unlike there, samples with the same text are not each other's negatives. Watches "image_to_text": 1 where the own text wins.
     """
     pixels = torch.cat([batch.pixels[name] for name in parts.columns])
-    texts = [text for name in parts.columns for text in batch.texts[name]]
-    words = parts.tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=parts.tokenizer.model_max_length)
-    images, sentences, scale = parts.network(pixels, words.input_ids.to(pixels.device))
-    keys = torch.tensor([key_of(text) for text in texts], device=pixels.device)
-    forward, right = info_nce(images, sentences, scale, keys, ranks)
-    backward, _ = info_nce(sentences, images, scale, keys, ranks)
-    per_row = ((forward + backward) / 2).reshape(len(parts.columns), -1).mean(0)
-    right = right.reshape(len(parts.columns), -1).mean(0)
-    return Step({"info_nce": per_row}, per_row, {"image_to_text": right, "scale": scale.detach().expand_as(right)})
+    texts = [text for name in (*parts.columns, *parts.spoken) for text in batch.texts[name]]
+    words = parts.tokenizer(
+        texts, return_tensors="pt", padding=True, truncation=True, max_length=parts.tokenizer.model_max_length
+    ).to(pixels.device)
+    out = parts.network(pixels, words.input_ids)
+    captions = out.texts[: len(pixels)]
+    keys = torch.tensor([key_of(text) for text in texts[: len(pixels)]], device=pixels.device)
+    forward, hit = info_nce(out.images, captions, out.scale, keys, ranks)
+    backward, _ = info_nce(captions, out.images, out.scale, keys, ranks)
+    losses = {"info_nce": _per_row((forward + backward) / 2, len(batch))}
+    total = losses["info_nce"]
+    if parts.words:
+        losses["words"] = _per_row(spoken_words(out.states, words.input_ids, words.attention_mask, out.embeddings), len(batch))
+        total = total + parts.words * losses["words"]
+    watched = {"image_to_text": _per_row(hit, len(batch)), "scale": out.scale.detach().expand(len(batch))}
+    return Step(losses, total, watched)
+
+
+def _per_row(values: Float[Tensor, "columns_b"], rows: int) -> PerSample:
+    """The mean over the columns of each row; columns come one after the other."""
+    return values.reshape(-1, rows).mean(0)
 
 
 def spoken_words(states: Tokens, ids: Int[Tensor, "b n"], mask: Int[Tensor, "b n"], embeddings: Float[Tensor, "v d"]) -> PerSample:

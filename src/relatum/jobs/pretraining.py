@@ -41,7 +41,7 @@ def encoder_job(
 ) -> Job:
     """The job of a recipe whose [model] kind is one of ENCODERS; `task` says which image and text column are read."""
     settings: Any = family.build(recipe.model, "model")
-    needs = Needs(settings.columns, settings.columns) if isinstance(settings, NewClip) else task.needs
+    needs = Needs(settings.columns, (*settings.columns, *settings.spoken)) if isinstance(settings, NewClip) else task.needs
     rows, held_out = (RawRows(side, needs, recipe.data.resolution, on_bad_row=recipe.data.on_bad_row) for side in (train, test))
     if isinstance(settings, NewAutoencoder):
         encoder = _autoencoder(settings, rows, task)
@@ -86,7 +86,7 @@ def _autoencoder(settings: NewAutoencoder, rows: RawRows, task: Task) -> _Encode
 def _clip(settings: NewClip, train: Sequence[Row]) -> _Encoder:
     texts = [text for row in islice(train, _WORDS) for _, text in sorted(row.texts.items())]
     clip, tokenizer = settings.build(texts)
-    parts = ClipParts(TwoTowers(clip), tokenizer, settings.columns)
+    parts = ClipParts(TwoTowers(clip), tokenizer, settings.columns, settings.words, settings.spoken)
     return _Encoder(parts, lambda folder: save_clip(clip, tokenizer, folder, torch.float32))
 
 

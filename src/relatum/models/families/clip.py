@@ -6,7 +6,7 @@ import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,18 @@ from torch import Tensor, nn
 from ...core.shapes import Features, Pixels
 from .tokenizer import save_tokenizer
 
-__all__ = ["MEAN", "STD", "ClipSize", "TwoTowers", "build_clip", "image_features", "normalize", "save_clip", "text_features"]
+__all__ = [
+    "MEAN",
+    "STD",
+    "ClipSize",
+    "Reading",
+    "TwoTowers",
+    "build_clip",
+    "image_features",
+    "normalize",
+    "save_clip",
+    "text_features",
+]
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # the processor's numbers: the towers see pixels in [-1, 1] as they are
 
@@ -77,17 +88,30 @@ def normalize(features: Features) -> Features:
     return features / features.norm(dim=-1, keepdim=True)
 
 
+class Reading(NamedTuple):
+    """Unit vectors of images and texts, the logit scale, the texts' states (b n d) and the embeddings of all tokens (v d)."""
+
+    images: Tensor
+    texts: Tensor
+    scale: Tensor
+    states: Tensor
+    embeddings: Tensor
+
+
 class TwoTowers(nn.Module):
-    """A CLIP that is being trained: images and tokenized texts in; their unit vectors and the logit scale out."""
+    """A CLIP that is being trained: images and tokenized texts in, a `Reading` out."""
 
     def __init__(self, clip: Any) -> None:
         super().__init__()
         self.clip = clip
 
-    def forward(self, pixels: Pixels, input_ids: Tensor) -> tuple[Features, Features, Tensor]:
-        """The scale is kept at 100 at most, as Radford et al. do."""
-        scale = self.clip.logit_scale.exp().clamp_max(100.0)
-        return image_features(self.clip, pixels), text_features(self.clip, input_ids), scale
+    def forward(self, pixels: Pixels, input_ids: Tensor) -> Reading:
+        """There may be more texts than images. The scale is kept at 100 at most, as Radford et al. do."""
+        clip = self.clip
+        out = clip.text_model(input_ids=input_ids)
+        texts = normalize(clip.text_projection(out.pooler_output))
+        embeddings = clip.text_model.get_input_embeddings().weight
+        return Reading(image_features(clip, pixels), texts, clip.logit_scale.exp().clamp_max(100.0), out[0], embeddings)
 
 
 def save_clip(clip: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:

@@ -57,13 +57,15 @@ class NewAutoencoder:
 class NewClip:
     """size: of the towers. vocabulary: most tokens of the tokenizer; length: of a tokenized text.
 
-    columns: see `relatum.engine.pretrain.ClipParts`.
+    columns, words, spoken: see `relatum.engine.pretrain.ClipParts`.
     """
 
     size: ClipSize = field(default_factory=ClipSize)
     vocabulary: int = 1280
     length: int = 32
     columns: tuple[str, ...] = ("target",)
+    words: float = 0.0
+    spoken: tuple[str, ...] = ()
 
     def build(self, texts: Iterable[str]) -> tuple[Any, Any]:
         """(transformers' CLIPModel, CLIPTokenizer); the words of `texts` come first in the vocabulary, then the common ones."""
@@ -80,9 +82,10 @@ class NewTinyConv:
     features: int = 64
 
     def build(self) -> tuple[TinyConv, dict[str, list[str]]]:
-        """(network, the phrases that each of its heads tells): objects by color and shape, and grounds."""
+        """(network, the phrases that each of its heads tells): shapes, shapes with their colors, grounds."""
         grounds = [ground_words(ground) for ground in grounds_of("both")]
-        phrases = {"pairs": [f"{color} {shape}" for shape in SHAPES for color in COLORS], "ground": grounds}
+        pairs = [f"{color} {shape}" for shape in SHAPES for color in COLORS]
+        phrases = {"shapes": list(SHAPES), "pairs": pairs, "ground": grounds}
         heads = {head: len(told) for head, told in phrases.items()}
         return TinyConv(heads, self.width, self.features), phrases
 
