@@ -49,7 +49,7 @@ def test_evaluating_before_training_is_an_error(
     tmp_path: Path, tiny: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(tiny_recipe(tmp_path, tiny, cache))]) == 3
-    assert "run: relatum train" in capsys.readouterr().err
+    assert "relatum train" in capsys.readouterr().err
 
 
 def test_folders_of_any_model_are_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
