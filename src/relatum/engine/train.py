@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,72 +11,22 @@ from torch import nn
 from ..core.draws import Draws, key_of
 from ..core.errors import DataError, Diverged, Interrupted, RecipeError
 from ..core.ranks import Ranks
-from ..tasks.base import Batch
 from .checkpoint import latest, mark_best, write_checkpoint
 from .ema import EMA
 from .guard import find_nonfinite
-from .journal import Journal
-from .levels import LevelBins
+from .job import Job, Result
 from .meter import Meter
-from .monitors import Monitors
 from .order import Order
-from .progress import Progress
+from .recorder import Recorder
 from .settings import TrainSettings
 from .signals import StopRequest
 from .snapshot import Snapshot
-from .step import Moment, Step, StepFunction, replace_network
+from .step import Moment, Step, replace_network
 from .validate import held_out_loss
 
-__all__ = ["Batches", "Job", "Result", "train"]
+__all__ = ["Job", "Result", "train"]
 
 OVERFLOWS = 20  # skipped fp16 updates in a row after which the loss scale cannot be the cause
-
-
-@runtime_checkable
-class Batches(Protocol):
-    """Rows ready for a task: cached latents (EncodedRows) or raw pixels (RawRows)."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: Any) -> Batch: ...
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a run needs. save: writes the finished model; it is called with the EMA weights in place where there are some.
-
-    signature: hash of the settings that must be equal for a checkpoint to be resumed. show: called at the start ("sanity") and at
-    validations ("samples") to picture what the model sees and makes. levels: range of the noise levels' `time`.
-    """
-
-    parts: Any
-    step: StepFunction
-    rows: Batches
-    held_out: Batches | None
-    settings: TrainSettings
-    seed: int
-    folder: Path
-    save: Callable[[Path], None]
-    signature: str
-    levels: tuple[float, float] | None = None
-    show: Callable[[str, int], None] | None = None
-    quiet: bool = False
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a run ended. seconds: of all its calls, updates only. steps_per_second: of the last call, its first updates left out.
-
-    peak_memory: bytes, of the last call; None where the system does not tell. held_out: see `held_out_loss`.
-    """
-
-    steps: int
-    samples_seen: int
-    seconds: float
-    steps_per_second: float | None
-    peak_memory: int | None = None
-    held_out: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
 
 
 def train(job: Job) -> Result:
@@ -132,8 +78,8 @@ class _Loop:
         optimizer = _adamw(self.parameters, s)
         self.ema = EMA(self.network, s.ema_decay) if s.use_ema else None
         self.snapshot = Snapshot(self.network, optimizer, self.ema, job.parts, job.signature)
-        self.monitors, self.meter = Monitors(), Meter(accelerator.device)
-        self.bins = None if job.levels is None else LevelBins(job.levels)
+        self.recorder = Recorder(job, self.ranks, accelerator.device, self.order.samples_per_update)
+        self.meter = Meter(accelerator.device)
         self.held_out: dict[str, Any] = {}
         self.updates = self.skipped = self.overflows = 0
         self.best: float | None = None
@@ -146,15 +92,11 @@ class _Loop:
         if self.tracker:
             self.accelerator.init_trackers("logs")
             track = self.accelerator.log
-        self.journal = Journal(self.job.folder, self.updates or None, track) if self.main else None
-        self.progress = Progress("train", self.settings.max_train_steps, self.updates, quiet=self.job.quiet or not self.main)
-        self.progress.__enter__()
+        self.recorder.open(self.updates, track)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.progress.__exit__(*error)
-        if self.journal is not None:
-            self.journal.close()
+        self.recorder.close()
         self.accelerator.end_training()
         self.accelerator.free_memory()
 
@@ -176,9 +118,10 @@ class _Loop:
                     raise Interrupted(f"stopped by a signal at step {self.updates}; run the same command again to go on")
         seen, meter = self.updates * self.order.samples_per_update, self.meter
         cost = {"seconds": meter.seconds, "steps_per_second": meter.updates_per_second, "peak_memory": meter.peak_memory}
-        self._write({"event": "done", "samples_seen": seen, **cost, "warnings": self.monitors.warnings})
+        warnings = tuple(self.recorder.monitors.warnings)
+        self.recorder.write(self.updates, {"event": "done", "samples_seen": seen, **cost, "warnings": warnings})
         self._finish()
-        return Result(self.updates, seen, held_out=self.held_out, warnings=tuple(self.monitors.warnings), **cost)
+        return Result(self.updates, seen, held_out=self.held_out, warnings=warnings, **cost)
 
     def _update(self) -> None:
         """One optimizer update over its micro-batches; nothing changes if anything is not finite."""
@@ -206,7 +149,7 @@ class _Loop:
         if problem is None:
             self._apply()
         else:
-            self._write({"event": "not finite", "problem": problem})
+            self.recorder.write(self.updates, {"event": "not finite", "problem": problem})
             if s.on_nonfinite == "stop":
                 good = (self.job.folder / "checkpoints" / "last-good").is_file()
                 words = "checkpoints/last-good is from before" if good else "there is no checkpoint yet"
@@ -217,7 +160,7 @@ class _Loop:
                 accelerator.scaler.update()  # gradients were unscaled for the clipping
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
-        self._log(steps if problem is None else [], norm)
+        self.recorder.log(self.updates, steps if problem is None else [], norm, self.skipped)
 
     def _synchronized(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients travel between processes once an update, at its last micro-batch."""
@@ -236,48 +179,15 @@ class _Loop:
         elif self.ema is not None:
             self.ema.update(self.network)
 
-    def _log(self, steps: list[Step], norm: Any) -> None:
-        for step in steps:
-            self.monitors.see(step)
-            if self.bins is not None and step.level is not None:
-                self.bins.add(step.level, {**step.losses, **step.watched})
-        seen = self.updates * self.order.samples_per_update
-        terms = None
-        if self.updates % self.settings.logging_steps == 0 or self.updates == self.settings.max_train_steps:
-            said = len(self.monitors.warnings)
-            terms = self.monitors.record(self.ranks)
-            self._warn(said)
-            about = {"grad_norm": float(norm), "lr": self.settings.learning_rate_at(self.updates - 1), "samples_seen": seen}
-            self._write({**terms, **about, **({"skipped_updates": self.skipped} if self.skipped else {})})
-            terms = {name: value for name, value in terms.items() if "/" not in name}
-        self.progress.advance(terms, samples=self.order.samples_per_update)
-
-    def _write(self, record: Mapping[str, Any]) -> None:
-        if self.journal is not None:
-            self.journal.record(self.updates, record)
-
-    def _warn(self, said: int) -> None:
-        """Journals and prints the warnings after the first `said`."""
-        for text in self.monitors.warnings[said:]:
-            self._write({"event": "warning", "warning": text})
-            if not self.job.quiet and self.main:
-                warnings.warn(text, stacklevel=2)
-
     def _validate(self) -> None:
-        job, said = self.job, len(self.monitors.warnings)
-        record: dict[str, Any] = {"event": "validation"}
-        if self.bins is not None:
-            record["train_by_level"] = self.bins.gather(self.ranks, self.accelerator.device).rows()
-            self.bins.clear()
+        job = self.job
         if job.held_out is not None and len(job.held_out):
             with self._averaged():
                 limit, device = job.settings.validation_rows, self.accelerator.device
                 self.held_out = held_out_loss(
                     self.parts, job.step, job.held_out, limit, job.levels, device, self.accelerator.autocast
                 )
-            self.monitors.see_held_out(self.held_out["held_out"])
-        self._write(record | self.held_out)
-        self._warn(said)
+        self.recorder.validated(self.updates, self.held_out)
         self._show("samples")
 
     def _show(self, what: str) -> None:
@@ -303,7 +213,7 @@ class _Loop:
         if self.main:
             seen, scaler = self.updates * self.order.samples_per_update, self.accelerator.scaler
             extra = {"skipped": self.skipped, "held_out": self.held_out, "best": self.best, "seconds": self.meter.seconds}
-            extra |= {"monitors": self.monitors.state(), "scaler": {} if scaler is None else scaler.state_dict()}
+            extra |= {"monitors": self.recorder.monitors.state(), "scaler": {} if scaler is None else scaler.state_dict()}
             written = write_checkpoint(
                 self.job.folder,
                 self.updates,
@@ -321,7 +231,7 @@ class _Loop:
             self.updates, extra = state.step, state.extra
             self.skipped, self.held_out, self.best = int(extra["skipped"]), extra["held_out"], extra["best"]
             self.meter.before = float(extra["seconds"])
-            self.monitors.restore(extra["monitors"])
+            self.recorder.monitors.restore(extra["monitors"])
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(extra["scaler"])
 
