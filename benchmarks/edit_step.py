@@ -239,7 +239,7 @@ class Bench:
         about = {"held_out": None, "save": lambda _: None, "signature": "", "levels": path.bins, "quiet": True}
         job = Job(parts, diffusion_step, self.rows, settings=settings, seed=0, folder=self.folder / name, **about)
         accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=settings.mixed_precision)
-        return _Loop(job, accelerator).__enter__()._update
+        return _Loop(job, accelerator, None).__enter__()._update
 
     def wait(self) -> None:
         if self.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Puts a comparison's real results where readers look first: the README's table and picture, and the page of the report in the docs.
+"""Puts a comparison's real results where readers look first: the README's table and picture, and the report in the docs.
 
 usage: python docs/fill_results.py runs/demo [--page runs/full]
 """

@@ -344,7 +344,7 @@ def test_a_checkpoint_of_another_architecture(tmp_path: Path, cache: Path, say: 
     tiny_stable_diffusion("edit").save_pipeline(model)
     recipe = tiny_recipe(tmp_path, model, cache, train={"checkpointing_steps": 1})
     with monkeypatch.context() as patch:
-        patch.setattr("relatum.engine.train._Loop._log", lambda *_: signal.raise_signal(signal.SIGTERM))
+        patch.setattr("relatum.engine.recorder.Recorder.log", lambda *_: signal.raise_signal(signal.SIGTERM))
         assert say("train", recipe)[0] == 130
     tiny_stable_diffusion("edit", width=24).save_pipeline(model)
     code, said = say("train", recipe)

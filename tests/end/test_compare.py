@@ -196,7 +196,7 @@ def test_a_users_own_pictures(tmp_path: Path, tiny: Path, cache: Path, tiny_clip
     report = report_of(recipe)
     assert {m.metric for m in report.measures} == {"psnr"}
     lacking = {line.partition(":")[0]: line for line in report.not_measured}
-    assert lacking.keys() == {"clip_sim", "clip_dir", "attribute_accuracy"}
+    assert lacking.keys() == {"clip_sim", "clip_dir", "attribute_accuracy", "fd", "safety_rate"}
     assert "texts target" in lacking["clip_sim"]
     assert "facts" in lacking["attribute_accuracy"]
     page = (recipe.with_suffix("") / "report.html").read_text()

@@ -170,7 +170,9 @@ def test_a_damaged_latest_falls_back_to_the_one_before(stopped: Path, whole: dic
 def test_checkpoints_are_pruned_to_the_limit(stopped: Path) -> None:
     assert main(["train", str(stopped), "-o", "train.checkpoints_total_limit=1"]) == 0
     folder = stopped.with_suffix("") / "checkpoints"
-    assert sorted(p.name for p in folder.iterdir()) == [f"checkpoint-{STEPS}", "last-good", "latest"]
+    named = {(folder / pointer).read_text().strip() for pointer in ("best", "last-good", "latest")}
+    assert f"checkpoint-{STEPS}" in named
+    assert {p.name for p in folder.iterdir()} == {"best", "last-good", "latest", *named}
 
 
 def test_a_finished_run_is_not_trained_again(

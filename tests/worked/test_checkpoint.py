@@ -11,7 +11,6 @@ from relatum.core.errors import DataError
 from relatum.engine.checkpoint import (
     TrainerState,
     latest,
-    mark_best,
     pointed,
     read_state,
     write_checkpoint,
@@ -42,7 +41,7 @@ def test_a_checkpoint_is_pointed_to_and_old_ones_go(tmp_path: Path) -> None:
 
 
 def test_what_a_pointer_names_is_kept(tmp_path: Path) -> None:
-    mark_best(tmp_path, write_checkpoint(tmp_path, 1, fill, limit=1))
+    write_checkpoint(tmp_path, 1, fill, limit=1, best=True)
     write_checkpoint(tmp_path, 2, fill, limit=1)
     for step in (3, 4, 5):
         write_checkpoint(tmp_path, step, fill, limit=1, good=False)

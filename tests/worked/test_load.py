@@ -104,7 +104,7 @@ def test_settings_that_are_not_set_by_init_are_unknown() -> None:
     ("table", "says"),
     [
         ({"kind": "contrst"}, "objectives.pull.kind: no term of kind 'contrst'; did you mean 'contrast'?"),
-        ({}, "objectives.pull.kind: no term of kind None; known: contrast"),
+        ({}, "objectives.pull.kind: say which term; known: contrast"),
         (
             {"kind": "contrast", "temprature": 2},
             "objectives.pull.temprature: Contrast has no setting 'temprature'; did you mean 'temperature'?",

@@ -19,7 +19,6 @@ from ..core.load import load
 __all__ = [
     "TrainerState",
     "latest",
-    "mark_best",
     "pointed",
     "problem_of",
     "read_state",
@@ -59,10 +58,12 @@ def read_state(folder: Path) -> TrainerState:
         ) from error
 
 
-def write_checkpoint(root: Path, step: int, write: Callable[[Path], None], limit: int | None, good: bool = True) -> Path:
+def write_checkpoint(
+    root: Path, step: int, write: Callable[[Path], None], limit: int | None, good: bool = True, best: bool = False
+) -> Path:
     """Lets `write` fill a folder and makes it `root/checkpoints/checkpoint-<step>`; gives its path.
 
-    A reader sees the whole checkpoint or none. good: "last-good" points to it too. Then the oldest beyond `limit` are deleted,
+    A reader sees the whole checkpoint or none. good, best: those pointers name it too. Then the oldest beyond `limit` are deleted,
     never one that a pointer names. DataError if the disk is full; what stood before is untouched whatever `write` raises.
     """
     folder = root / "checkpoints"
@@ -80,15 +81,11 @@ def write_checkpoint(root: Path, step: int, write: Callable[[Path], None], limit
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    for pointer in ("latest", "last-good") if good else ("latest",):
-        write_text(folder / pointer, final.name + "\n")
+    for pointer, moves in (("latest", True), ("last-good", good), ("best", best)):
+        if moves:
+            write_text(folder / pointer, final.name + "\n")
     _prune(folder, limit)
     return final
-
-
-def mark_best(root: Path, checkpoint: Path) -> None:
-    """Points "best" to a checkpoint, which is then kept whatever the limit."""
-    write_text(root / "checkpoints" / "best", checkpoint.name + "\n")
 
 
 def latest(root: Path) -> Path | None:

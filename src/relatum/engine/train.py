@@ -11,7 +11,7 @@ from torch import nn
 from ..core.draws import Draws, key_of
 from ..core.errors import DataError, Diverged, Interrupted, RecipeError
 from ..core.ranks import Ranks
-from .checkpoint import latest, mark_best, write_checkpoint
+from .checkpoint import latest, write_checkpoint
 from .ema import EMA
 from .guard import find_nonfinite
 from .job import Job, Result
@@ -214,14 +214,13 @@ class _Loop:
             seen, scaler = self.updates * self.order.samples_per_update, self.accelerator.scaler
             extra = {"skipped": self.skipped, "held_out": self.held_out, "best": self.best, "seconds": self.meter.seconds}
             extra |= {"monitors": self.recorder.monitors.state(), "scaler": {} if scaler is None else scaler.state_dict()}
-            written = write_checkpoint(
+            write_checkpoint(
                 self.job.folder,
                 self.updates,
                 lambda folder: self.snapshot.write(folder, self.updates, seen, self.job.seed, extra),
                 self.settings.checkpoints_total_limit,
+                best=better,
             )
-            if better:
-                mark_best(self.job.folder, written)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:

@@ -72,13 +72,13 @@ def _registered() -> None:
 def open_rows(recipe: Recipe) -> Rows:
     """Both sides of the data; a split by group where the recipe names no test reader. DataError for an empty side."""
     _registered()
-    source = reader.build(_with_policy(recipe, recipe.data.train), "data.train")
+    source = reader.build(_with_policy(recipe, recipe.data.train, "data.train"), "data.train")
     rows = source.rows()
     if recipe.data.test is None:
         share = recipe.data.held_out
         train, test = split(rows, int(share) if share >= 1 else share, recipe.data.split_seed)
         return Rows(train, test, source.skipped)
-    other = reader.build(_with_policy(recipe, recipe.data.test), "data.test")
+    other = reader.build(_with_policy(recipe, recipe.data.test, "data.test"), "data.test")
     test = other.rows()
     for name, side in (("train", rows), ("test", test)):
         if not len(side):
@@ -87,9 +87,9 @@ def open_rows(recipe: Recipe) -> Rows:
     return Rows(rows, test, source.skipped + other.skipped)
 
 
-def _with_policy(recipe: Recipe, table: dict[str, Any]) -> dict[str, Any]:
+def _with_policy(recipe: Recipe, table: dict[str, Any], where: str) -> dict[str, Any]:
     """The reader's table with the section's `on_bad_row`, where the reader has one."""
-    kind = reader.find(table.get("kind"), "data: kind")
+    kind = reader.find(table.get("kind"), f"{where}.kind")
     skips = "on_bad_row" in getattr(kind, "__dataclass_fields__", {})
     return {**({"on_bad_row": recipe.data.on_bad_row} if skips else {}), **_paths(recipe.folder, table)}
 
