@@ -15,6 +15,7 @@ from ..engine.train import Result
 from ..imaging import png_bytes
 from ..jobs.editing import Suite
 from ..metrics.evaluate import Evaluation
+from ..metrics.safety import wilson
 from ..recipe import Recipe
 from .schema import Agreement, Arm, Cost, Difference, Estimate, Grid, LevelLoss, Measure, Report, Row, picture
 from .statistics import Bootstrap, Scores, Statistic, rank_agreement
