@@ -247,11 +247,13 @@ def test_weighted_kernel_never_pairs_a_row_with_its_copy() -> None:
     assert naive.mean() - kernel_distance(x, y) > 10 * error
     ones = torch.ones(25)
     for paired in (False, True):
-        assert weighted_kernel(x, y, ones, ones, paired=paired) == pytest.approx(kernel_distance(x, y), rel=1e-12)
+        assert weighted_kernel(x, y, ones, ones, paired=paired) == pytest.approx(
+            kernel_estimate(x, y, paired=paired).value, rel=1e-12
+        )
 
 
 def test_paired_counts_do_not_double_the_twins() -> None:
-    """y is x with little noise: with shared counts k(xi, yi) must not be counted wi² times."""
+    """y is x with little noise: with shared counts no k(xi, yi) may count, or the value falls."""
     x = normal(25, 4, 1)
     y = x + 0.05 * normal(25, 4, 2)
     generator = torch.Generator().manual_seed(0)
@@ -259,8 +261,9 @@ def test_paired_counts_do_not_double_the_twins() -> None:
     shared = torch.tensor([weighted_kernel(x, y, w, w, paired=True) for w in draws])
     doubled = torch.tensor([weighted_kernel(x, y, w, w) for w in draws])
     error = shared.std().item() / 20
-    assert abs(shared.mean() - kernel_distance(x, y)) < 3 * error
-    assert kernel_distance(x, y) - doubled.mean() > 10 * error
+    whole = kernel_estimate(x, y, paired=True).value
+    assert abs(shared.mean() - whole) < 3 * error
+    assert whole - doubled.mean() > 10 * error
     with pytest.raises(DataError, match="wx and wy differ"):
         weighted_kernel(x, y, draws[0], draws[1], paired=True)
 
@@ -306,3 +309,10 @@ def test_ssim_and_psnr_equal_torchmetrics(size: tuple[int, int]) -> None:
     torch.testing.assert_close(ssim(a, b), expected, rtol=1e-4, atol=1e-5)
     reference = peak_signal_noise_ratio(a, b, data_range=2.0, dim=(1, 2, 3), reduction="none")
     torch.testing.assert_close(psnr(a, b), reference, rtol=1e-5, atol=1e-5)
+
+
+def test_a_perfect_copy_of_its_references_is_at_no_kernel_distance() -> None:
+    """Paired rows: with the pairs (xi, yi) in the cross term the value would be -2 (E k(x, x) - E k(x, x')) / n, far from 0."""
+    x = normal(40, 8, 3)
+    assert kernel_estimate(x, x, paired=True).value == pytest.approx(0, abs=1e-9)
+    assert kernel_estimate(x, x).value < -0.1

@@ -84,7 +84,10 @@ def assemble(o: Outcomes) -> Report:
         recipe=tomli_w.dumps(o.recipe.table()),
         versions=dict(o.environment["versions"]),
         environment={k: str(v) for k, v in o.environment.items() if k not in ("versions", "command")},
-        description=f"{len(o.suite.rows)} held-out rows, {len(o.arms)} arms, {len(seeds)} seeds, {o.seconds:.0f} s in all.",
+        description=(
+            f"{len(o.suite.rows)} held-out rows, {len(o.arms)} arms, {len(seeds)} seeds, {o.seconds:.0f} s for this call. "
+            "Controls: the source itself; the baseline given another row's instruction; the target through the autoencoder."
+        ),
     )
 
 
@@ -106,7 +109,7 @@ class _Table:
         label = self.first.labels[name] + (
             f" n={self.first.estimates[name].n}" if root in ("fd", "kd", "fd_null", "fd_debiased") else ""
         )
-        better: Any = self.first.directions.get(name, "higher")
+        better: Any = self.first.directions.get(name, "neither")
         words = {"clip_sim.source": "source–prompt", "clip_sim": "generated–prompt", "clip_sim.target": "target–prompt"}
         if name in words:
             label = f"{self.first.labels['clip_sim']} {words[name]}"

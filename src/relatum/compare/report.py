@@ -92,10 +92,10 @@ class View:
         return figures.forest(difference, self.measures[difference.metric], width, height)
 
     def direction(self, measure: Measure) -> str:
-        return "higher is better" if measure.better == "higher" else "lower is better"
+        return {"higher": "higher is better", "lower": "lower is better", "neither": "describes"}[measure.better]
 
     def arrow(self, measure: Measure) -> str:
-        return "↑" if measure.better == "higher" else "↓"
+        return {"higher": "↑", "lower": "↓", "neither": "·"}[measure.better]
 
     def with_unit(self, measure: Measure) -> str:
         return f"{measure.label} ({measure.unit})" if measure.unit else measure.label

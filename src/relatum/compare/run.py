@@ -158,11 +158,11 @@ class _Session:
         seed = self.recipe.compare.seeds[0]
         first = self.recipe.arm(baseline, seed)
         guess = edit_suite(first, trial_folder(self.folder, baseline, seed), self.suite, shuffled=True)
-        out[f"guess ({baseline} given another row's instruction)"] = self._evaluate(guess)
+        out["guess (shuffled instructions)"] = self._evaluate(guess)
         if target is not None:
             codec = open_final(trial_folder(self.folder, baseline, seed), first)[0].codec
             parts = [codec.decode(codec.latents(codec.encode(part), None)).cpu() for part in target.split(64)]
-            out["autoencoder round trip of the target"] = self._evaluate(torch.cat(parts))
+            out["round trip of the target"] = self._evaluate(torch.cat(parts))
         return out
 
     def _evaluate(self, pixels: Pixels) -> Evaluation:

@@ -65,7 +65,7 @@ class Measure:
 
     metric: str
     label: str
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower", "neither"]
     unit: str = ""
     digits: int = 3
     smallest_effect: float | None = None

@@ -53,13 +53,18 @@ def kernel_distance(x: Any, y: Any, *, origin: Any = "auto") -> float:
 
 
 def kernel_estimate(x: Any, y: Any, *, paired: bool = False, origin: Any = "auto") -> Estimate:
-    """`kernel_distance` with its jackknife standard error. paired: rows i of x and y are one unit and leave together."""
+    """`kernel_distance` with its jackknife standard error.
+
+    paired: rows i of x and y are one unit, as an output and the reference of one source: they leave the jackknife together, and the
+    pairs (xi, yi) are left out of the cross term. With them the value is biased downwards by 2 (E k(xi, yi) - E k(xi, yj)) / n: a
+    perfect copy of the references would get a large negative number instead of 0.
+    """
     x, y = pair(x, y)
     if paired and len(x) != len(y):
         raise DataError(f"paired sets must have equal length, found {len(x)} and {len(y)}")
     kernel = _Kernel.of(x, y, origin)
     stderr = kernel.stderr(paired) if min(len(x), len(y)) > 2 else None
-    return Estimate(kernel.distance(), stderr, min(len(x), len(y)))
+    return Estimate(kernel.distance(paired), stderr, min(len(x), len(y)))
 
 
 def weighted_kernel(x: Any, y: Any, wx: Any, wy: Any, *, paired: bool = False, origin: Any = "auto") -> float:
@@ -67,10 +72,9 @@ def weighted_kernel(x: Any, y: Any, wx: Any, wy: Any, *, paired: bool = False, o
 
     Σ_{i≠j} wi wj k(xi, xj) / Σ_{i≠j} wi wj for both sets, less 2 Σ wi wj k(xi, yj) / (Σwx Σwy). A bootstrap that repeats rows
     instead counts the large k(xi, xi) among the pairs and is biased upwards. Terms of one argument are dropped before weighing:
-    they cancel for equal counts and would add only noise else. All counts 1 gives `kernel_distance`.
+    they cancel for equal counts and would add only noise else. All counts 1 gives `kernel_estimate`.
 
-    paired: rows i of x and y belong together and wx equals wy (shared indices of a paired bootstrap). Then k(xi, yi) is counted wi
-    times, not wi² times: generated and target of one sample are alike, and their doubled weight would pull the value down.
+    paired: as of `kernel_estimate`; wx equals wy (shared indices of a paired bootstrap), and no k(xi, yi) counts.
     """
     return kernel_statistic(x, y, paired=paired, origin=origin)(wx, wy)
 
@@ -126,8 +130,11 @@ class _Kernel:
         xx, yy = _essential(u, u, m), _essential(v, v, m)
         return cls(xx.fill_diagonal_(0), yy.fill_diagonal_(0), _essential(u, v, m))
 
-    def distance(self) -> float:
+    def distance(self, paired: bool = False) -> float:
         n, m = self.xy.shape
+        if paired:
+            others = self.xy.sum() - self.xy.trace()
+            return ((self.xx.sum() + self.yy.sum() - 2 * others) / (n * (n - 1))).item()
         return (self.xx.sum() / (n * (n - 1)) + self.yy.sum() / (m * (m - 1)) - 2 * self.xy.sum() / (n * m)).item()
 
     def weighted(self, wx: Vector, wy: Vector, paired: bool) -> float:
@@ -137,9 +144,8 @@ class _Kernel:
         own = wx @ self.xx @ wx / pairs_x + wy @ self.yy @ wy / pairs_y
         if not paired:
             return (own - 2 * (wx @ self.xy @ wy) / (wx.sum() * wy.sum())).item()
-        twins, n = self.xy.diagonal(), len(wx)
-        others = (wx @ self.xy @ wx - wx.square() @ twins) / pairs_x
-        return (own - 2 * ((n - 1) * others + wx @ twins / wx.sum()) / n).item()
+        others = (wx @ self.xy @ wx - wx.square() @ self.xy.diagonal()) / pairs_x
+        return (own - 2 * others).item()
 
     def stderr(self, paired: bool) -> float:
         """Jackknife: each row (or pair of rows) left out in turn, from the row sums."""
@@ -147,8 +153,9 @@ class _Kernel:
         xx, yy, xy = self.xx.sum(), self.yy.sum(), self.xy.sum()
         less_x, less_y = xx - 2 * self.xx.sum(1), yy - 2 * self.yy.sum(1)
         if paired:
-            less_xy = xy - self.xy.sum(1) - self.xy.sum(0) + self.xy.diagonal()
-            left = (less_x + less_y) / ((n - 1) * (n - 2)) - 2 * less_xy / (n - 1) ** 2
+            twins = self.xy.diagonal()
+            less_xy = (xy - twins.sum()) - (self.xy.sum(1) - twins) - (self.xy.sum(0) - twins)
+            left = (less_x + less_y - 2 * less_xy) / ((n - 1) * (n - 2))
             return _jackknife(left) ** 0.5
         by_x = less_x / ((n - 1) * (n - 2)) - 2 * (xy - self.xy.sum(1)) / ((n - 1) * m)
         by_y = less_y / ((m - 1) * (m - 2)) - 2 * (xy - self.xy.sum(0)) / (n * (m - 1))

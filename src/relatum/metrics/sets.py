@@ -133,7 +133,8 @@ class FdDebiased(FeatureSets):
 class Kd(FeatureSets):
     """Kernel distance of the whole sets, unbiased, may be negative. origin: where the kernel's zero lies, see `kernel_distance`.
 
-    Sets of equal ids are paired. Older tables print a mean over random subsets: that is `kernel_distance_subsets`.
+    Sets of equal ids are paired: an output is not compared with its own reference (see `kernel_estimate`). Older tables print a
+    mean over random subsets: that is `kernel_distance_subsets`.
     """
 
     origin: Literal["auto", "zero", "pooled"] = "auto"
