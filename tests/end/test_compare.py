@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
+import torch
 
 from relatum.cli import main
 from relatum.compare.schema import Report, from_json
 from relatum.recipe import read_recipe
 from support.pictures import edits, folder
-from support.runs import records, tiny_recipe
+from support.runs import records, tiny_recipe, weights
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CONTRAST = {"objectives": {"contrast": {"kind": "contrast", "to": "target", "weight": 0.5}}}
@@ -233,3 +234,24 @@ def test_the_example_of_a_new_objective(tmp_path: Path, tiny: Path, cache: Path)
     losses = steps(tmp_path / "new-objective" / "arms" / "charbonnier" / "seed-0.toml")[0]
     assert np.isfinite(losses["sharp"])
     assert losses["sharp"] >= 0
+
+
+def test_side_by_side_is_one_after_the_other(tmp_path: Path, tiny: Path, cache: Path, compared: Path) -> None:
+    """Two trials in processes of their own end in the weights of this one, to rounding: the number of threads may differ."""
+    threads = torch.get_num_threads()
+    metrics = {"metrics": ["psnr", "edit_accuracy"]}
+    recipe = tiny_recipe(
+        tmp_path,
+        tiny,
+        cache,
+        train=QUICK,
+        arms={"mse": {}, "contrast": CONTRAST},
+        compare={"seeds": [0], "workers": 2},
+        evaluate=metrics,
+    )
+    assert main(["compare", str(recipe)]) == 0
+    assert torch.get_num_threads() == threads
+    for arm in ("mse", "contrast"):
+        one, other = (weights(r.with_suffix("") / "arms" / arm / "seed-0" / "final") for r in (recipe, compared))
+        assert one.keys() == other.keys()
+        assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)

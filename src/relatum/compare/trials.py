@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -41,7 +44,7 @@ def run_trials(recipe: Recipe, folder: Path, trials: Sequence[Trial], quiet: boo
         return
     threads = max(1, (os.cpu_count() or 1) // recipe.compare.workers)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(recipe.compare.workers, context, torch.set_num_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(recipe.compare.workers, context, _begin, (threads, os.getpid())) as pool:
         table, place = recipe.table(), str(recipe.folder)
         running = {t: pool.submit(_train, table, place, str(trial_folder(folder, *t)), *t) for t in trials}
         try:
@@ -56,6 +59,18 @@ def run_trials(recipe: Recipe, folder: Path, trials: Sequence[Trial], quiet: boo
 def _encoders(recipe: Recipe) -> dict[str, Any]:
     """What of [model] decides the encoders."""
     return {key: value for key, value in recipe.model.items() if key != "train"}
+
+
+def _begin(threads: int, parent: int) -> None:
+    """A worker's start: its share of the cores, and a watch that asks it to stop, with a checkpoint, once its parent is gone."""
+    torch.set_num_threads(threads)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def edit_suite(recipe: Recipe, folder: Path, suite: Suite, shuffled: bool = False) -> Pixels:
