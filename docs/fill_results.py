@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = ("edit_accuracy", "preservation", "coherence", "fd", "kd", "clip_sim.source", "clip_sim", "clip_sim.target", "psnr")
+SHOWN = ("edit_accuracy", "preservation", "coherence", "fd", "clip_sim", "psnr")
 CELL, GAP, HEAD, TEXT = 96, 8, 22, 250
 
 
@@ -46,7 +46,7 @@ def table(report: dict) -> str:
     lines = ["| " + " | ".join(["", *arms, *controls]) + " |", "|---" * (1 + len(arms) + len(controls)) + "|"]
     for name in names:
         measure = measures[name]
-        arrow = "↑" if measure["better"] == "higher" else "↓"
+        arrow = {"higher": "↑", "lower": "↓", "neither": ""}[measure["better"]]
         row = [f"{measure['label']}{' (' + measure['unit'] + ')' if measure['unit'] else ''} {arrow}"]
         row += [cell(cells[arm, name], measure["digits"]) for arm in (*arms, *controls)]
         lines.append("| " + " | ".join(row) + " |")
