@@ -129,11 +129,13 @@ def test_two_classes_of_one_name_are_refused() -> None:
     term: Registry = Registry("term")
 
     @term("same")
+    @dataclass
     class One: ...
 
     with pytest.raises(RecipeError, match="two terms are named 'same'"):
 
         @term("same")
+        @dataclass
         class Two: ...
 
     assert term("same")(One) is One  # importing a file twice is not a clash

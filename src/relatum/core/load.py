@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -46,7 +47,7 @@ def load(cls: type[T], table: object, where: str) -> T:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-    """`value` as `hint` wants it, or RecipeError. Integers serve as floats; nothing else is converted."""
+    """`value` as `hint` wants it, or RecipeError. Integers serve as floats, which are finite; nothing else is converted."""
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
@@ -65,8 +66,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise RecipeError(f"{where}: expected a table, found {_name(value)}")
         return {key: _value(args[1], item, _join(where, key)) for key, item in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(value, where)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is type(None):
@@ -74,6 +75,16 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise RecipeError(f"{where}: expected {_words(hint)}, found {_name(value)}")
     return value
+
+
+def _finite(value: float, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:  # TOML's integers have no end
+        number = math.inf
+    if not math.isfinite(number):
+        raise RecipeError(f"{where}: expected a finite number, found {number}")
+    return number
 
 
 def _first_that_fits(args: tuple[Any, ...], value: Any, hint: Any, where: str) -> Any:

@@ -25,6 +25,8 @@ class Registry(Generic[T]):
         """Class decorator: register under `name`."""
 
         def add(cls: C) -> C:
+            if not hasattr(cls, "__dataclass_fields__"):
+                raise RecipeError(f"{self.noun} {name!r}: {cls.__name__} is no dataclass; write @dataclass below @{self.noun}")
             known = self.classes.get(name)
             if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise RecipeError(f"two {self.noun}s are named {name!r}: {known.__module__} and {cls.__module__}; rename one")
@@ -36,9 +38,11 @@ class Registry(Generic[T]):
     def find(self, name: object, where: str) -> type:
         if name is None:
             raise RecipeError(f"{where}: say which {self.noun}{near('', self.classes)}")
+        if not isinstance(name, str):
+            raise RecipeError(f"{where}: expected the name of a {self.noun}, found {name!r}{near('', self.classes)}")
         if name not in self.classes:
-            raise RecipeError(f"{where}: no {self.noun} of kind {name!r}{near(str(name), self.classes)}")
-        return self.classes[str(name)]
+            raise RecipeError(f"{where}: no {self.noun} of kind {name!r}{near(name, self.classes)}")
+        return self.classes[name]
 
     def build(self, table: Mapping[str, Any], where: str) -> T:
         """An instance from {"kind": name, **settings}. Unknown kinds and settings raise RecipeError with the near name."""
