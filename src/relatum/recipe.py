@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import math
 import sys
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -38,6 +40,12 @@ class DataSettings:
     on_bad_row: Literal["stop", "skip"] = "stop"
     cache_dtype: Literal["float32", "float16"] = "float32"
 
+    def __post_init__(self) -> None:
+        if not 8 <= self.resolution <= 4096:
+            raise RecipeError(f"data.resolution is {self.resolution}, expected 8 to 4096 pixels")
+        if not 0 < self.held_out < math.inf or (self.held_out >= 1 and self.held_out != int(self.held_out)):
+            raise RecipeError(f"data.held_out is {self.held_out}, expected a share above 0 and below 1, or a whole number of rows")
+
 
 @dataclass(frozen=True)
 class EvaluateSettings:
@@ -54,6 +62,13 @@ class EvaluateSettings:
     features: str = "tinyconv"
     safety_checker: str = ""
     prompt: Literal["target", "instruction", "source"] = "target"
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "batch_size"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"evaluate.{name} is {getattr(self, name)}, expected 1 or more")
+        if not self.metrics:
+            raise RecipeError('evaluate.metrics is empty; name at least one, for example "psnr"')
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,14 @@ class CompareSettings:
     grid_rows: int = 8
     resamples: int = 2000
     may_differ: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 1), ("resamples", 2), ("grid_rows", 0)):
+            if getattr(self, name) < least:
+                raise RecipeError(f"compare.{name} is {getattr(self, name)}, expected {least} or more")
+        for name, size in self.smallest_effect.items():
+            if not 0 <= size < math.inf:
+                raise RecipeError(f"compare.smallest_effect.{name} is {size}, expected a finite number, 0 or more")
 
 
 @dataclass(frozen=True)
@@ -167,11 +190,27 @@ def recipe_from(table: Mapping[str, Any], folder: Path, where: str = "") -> Reci
         if own in table:
             raise RecipeError(f"{own}: Recipe has no setting {own!r}")
     recipe = load(Recipe, {**table, "folder": folder}, where)
-    if recipe.data.resolution < 8 or recipe.data.held_out <= 0:
-        raise RecipeError("data: resolution must be 8 or more and held_out above 0")
+    _check_names(recipe)
     for plugin in recipe.plugins:
         import_plugin(folder / plugin)
     return recipe
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Names become folders. RecipeError for one that would lead elsewhere, or that a file system cannot tell from another."""
+    for where, name in (("name", recipe.name), *((f"arms.{name}", name) for name in recipe.arms)):
+        odd = [c for c in name if c in "/\\" or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
+        size = len(name.encode("utf-8", "surrogatepass"))
+        if odd or not name.strip() or name.startswith(".") or size > 100:
+            raise RecipeError(
+                f"{ascii(where)[1:-1][:120]}: {ascii(name)[:120]} cannot name a folder; take 1 to 100 bytes without slashes, "
+                "backslashes and control characters, and no dot at the start"
+            )
+    folded: dict[str, str] = {}
+    for name in recipe.arms:
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise RecipeError(f"arms: {other!r} and {name!r} differ only in case, so they may share a folder; rename one")
 
 
 def import_plugin(path: Path) -> None:
@@ -188,8 +227,10 @@ def import_plugin(path: Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
+    except BaseException as error:  # a plug-in that calls sys.exit is a broken plug-in, not the end of the command
+        sys.modules.pop(name, None)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise RecipeError(f"plugins: {path} failed at import: {type(error).__name__}: {error}") from error
 
 

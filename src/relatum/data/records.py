@@ -64,6 +64,8 @@ def list_rows(records: Iterable[Record], policy: Policy, skipped: list[str]) -> 
 def files_of(path: str | Path | list[str], suffixes: tuple[str, ...], noun: str) -> list[Path]:
     """The files that a setting means, sorted: a file, a folder (its files with one of `suffixes`), a glob pattern, or a list."""
     if isinstance(path, list):
+        if not path:
+            raise DataError(f"path: the list is empty; name at least one {noun}, folder or pattern")
         files = [file for item in path for file in files_of(item, suffixes, noun)]
         if twice := sorted({shown(str(file)) for file in files if files.count(file) > 1}):
             raise DataError(f"path: {twice[0]} is named twice")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from ..core.errors import RecipeError, ShapeError
 from ..core.load import near
 from ..core.shapes import Latents, NullTokens, Pixels, Tokens
 from ..models.families.stable_diffusion import StableDiffusion
-from ..models.schedulers import SAMPLERS
+from ..models.schedulers import MOST_STEPS, SAMPLERS, set_steps
 
 __all__ = ["Sampling", "generate", "guidance", "sample"]
 
@@ -42,8 +43,11 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.scheduler not in SAMPLERS:
             raise RecipeError(f"sample.scheduler: no {self.scheduler!r}{near(self.scheduler, SAMPLERS)}")
-        if self.num_inference_steps < 1:
-            raise RecipeError(f"num_inference_steps is {self.num_inference_steps}, expected at least 1")
+        if not 1 <= self.num_inference_steps <= MOST_STEPS:
+            raise RecipeError(f"num_inference_steps is {self.num_inference_steps}, expected at least 1, at most {MOST_STEPS}")
+        for name in ("guidance_scale", "image_guidance_scale"):
+            if not math.isfinite(getattr(self, name)):
+                raise RecipeError(f"{name} is {getattr(self, name)}, expected a finite number")
         if not 0 <= self.eta <= 1:
             raise RecipeError(f"eta is {self.eta}, expected 0 to 1")
         if self.eta and self.scheduler != "DDIMScheduler":
@@ -92,7 +96,7 @@ def sample(
     states = _stack_tokens(tuple(weights), tokens, null).to(**where)
     images = None if image is None else _stack_images(tuple(weights), image).to(**where)
     scheduler = copy.deepcopy(scheduler)
-    scheduler.set_timesteps(settings.num_inference_steps, device=first.device)
+    set_steps(scheduler, settings.num_inference_steps, first.device)
     extra = _step_settings(scheduler, settings, list(generators))
     latents = noise.to(first.device).float() * scheduler.init_noise_sigma
     training = network.training

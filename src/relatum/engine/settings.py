@@ -61,8 +61,21 @@ class TrainSettings:
         for name in (*at_least_one, "validation_steps", "validation_rows", "logging_steps", "balance_steps"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"train.{name} is {getattr(self, name)}, expected 1 or more")
-        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
-            raise RecipeError("train: learning_rate and max_grad_norm must be above 0")
+        for name in ("lr_warmup_steps", "sample_rows"):
+            if getattr(self, name) < 0:
+                raise RecipeError(f"train.{name} is {getattr(self, name)}, expected 0 or more")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        """Said positively, so that NaN fails too."""
+        for name in ("learning_rate", "max_grad_norm", "adam_epsilon"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise RecipeError(f"train.{name} is {getattr(self, name)}, expected a finite number above 0")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RecipeError(f"train.{name} is {getattr(self, name)}, expected 0 or more and below 1")
+        if not 0 <= self.adam_weight_decay < math.inf:
+            raise RecipeError(f"train.adam_weight_decay is {self.adam_weight_decay}, expected a finite number, 0 or more")
         if not 0 < self.ema_decay < 1:
             raise RecipeError(f"train.ema_decay is {self.ema_decay}, expected between 0 and 1")
 

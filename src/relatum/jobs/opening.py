@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ..engine.cache import encode_rows
 from ..engine.encoded import EncodedRows
 from ..engine.step import DiffusionParts, StepFunction
 from ..models.families.stable_diffusion import StableDiffusion, open_stable_diffusion
+from ..models.schedulers import check_sampler
 from ..models.trainable import Trained
 from ..objectives.blend import Blend, read_blend
 from ..recipe import Recipe
@@ -177,14 +179,22 @@ def encode(
 
 
 def step_of(recipe: Recipe) -> StepFunction:
-    """The step function that [train] names."""
+    """The step function that [train] names. RecipeError where it is no function of (parts, batch, draws, ranks, moment)."""
     module, colon, name = recipe.train.step.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a foreign module does at import, sys.exit included
         raise RecipeError(f"train.step: {recipe.train.step!r} is not module:function ({error})") from error
     if not colon:
         raise RecipeError(f"train.step: expected module:function, found {recipe.train.step!r}")
+    try:
+        inspect.signature(function).bind(*range(5))
+    except (TypeError, ValueError) as error:  # not callable; other parameters; no signature
+        raise RecipeError(
+            f"train.step: {recipe.train.step!r} is no function of (parts, batch, draws, ranks, moment): {error}"
+        ) from error
     return function
 
 
@@ -199,15 +209,37 @@ def check_settings(recipe: Recipe) -> None:
         open_task(part)
         family.build(_model_table(part), "model")
         step_of(part)
+        check_sampler(part.sample.scheduler, part.sample.scheduler_options, part.sample.num_inference_steps)
     _check_anchors(recipe)
     metrics = build_metrics(metric_tables(recipe))
     for name in {*recipe.evaluate.settings} - {*recipe.evaluate.metrics}:
         raise RecipeError(f"evaluate.settings.{name}: not among evaluate.metrics{near(name, recipe.evaluate.metrics)}")
-    for name in (recipe.compare.headline, *recipe.compare.smallest_effect) if recipe.arms else ():
-        if name.split(".")[0] not in metrics:
-            raise RecipeError(f"compare: {name!r} is not among evaluate.metrics{near(name, metrics)}")
+    if recipe.arms:
+        _check_judged(recipe, metrics)
     if recipe.evaluate.safety_checker and "safety_rate" not in metrics:
         raise RecipeError('evaluate.safety_checker: nothing uses it; add "safety_rate" to evaluate.metrics')
+
+
+def _check_judged(recipe: Recipe, metrics: Mapping[str, Any]) -> None:
+    """RecipeError for a headline, or a smallest effect, of a number that is not measured or has no better side or spread."""
+    from ..metrics.base import MeanMetric
+    from ..metrics.sets import FeatureSets
+
+    for name in (recipe.compare.headline, *recipe.compare.smallest_effect):
+        root, dot, what = name.partition(".")
+        if root not in metrics:
+            raise RecipeError(f"compare: {name!r} is not among evaluate.metrics{near(name, metrics)}")
+        judged = getattr(metrics[root], "also_better", {})
+        if dot and what not in judged:
+            able = ", ".join((root, *(f"{root}.{one}" for one in judged)))
+            raise RecipeError(f"compare: arms cannot be judged by {name!r}; they can by {able}")
+    chosen = metrics[recipe.compare.headline.partition(".")[0]]
+    sets = isinstance(chosen, FeatureSets) and type(chosen).statistic is not FeatureSets.statistic
+    if not sets and not isinstance(chosen, MeanMetric):
+        raise RecipeError(
+            f"compare.headline: {recipe.compare.headline!r} has no interval over rows, so it decides nothing; "
+            "choose a metric of single rows, fd or kd"
+        )
 
 
 def _check_anchors(recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -53,6 +54,16 @@ class Weighted:
     snr_gamma: float | None = None
     level_weight: Literal["none", "snr", "abar"] = "none"
     cap: float | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise RecipeError(f"weight is {self.weight}, expected a finite number")
+        if self.warmup_steps < 0:
+            raise RecipeError(f"warmup_steps is {self.warmup_steps}, expected 0 or more")
+        for name in ("snr_gamma", "cap"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise RecipeError(f"{name} is {value}, expected a finite number above 0; leave it out for none")
 
     def factor(self, outcome: Outcome, step: int) -> PerSample:
         """What each sample's loss is multiplied by, before the cap."""
@@ -193,5 +204,8 @@ def read_blend(tables: Mapping[str, Mapping[str, Any]]) -> Blend:
                 raise RecipeError(f"{where}.{key}: {judging.__name__} has no setting {key!r}, nor has a term{hint}")
         judge: Objective = objective.build({k: v for k, v in table.items() if k not in of_term - both}, where)
         said = {**getattr(judge, "advice", {}), **{k: v for k, v in table.items() if k in of_term}}
-        terms[name] = load(Weighted, {"objective": judge, **said}, where)
+        try:
+            terms[name] = load(Weighted, {"objective": judge, **said}, where)
+        except RecipeError as error:
+            raise error if str(error).startswith(where) else RecipeError(f"{where}: {error}") from error
     return Blend(terms)

@@ -21,6 +21,7 @@ __all__ = ["SPLITS", "LazyRows", "SceneImage", "SceneMask", "ToyEdits", "ToyScen
 
 Split = Literal["train", "test", "held_out_attributes"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+MOST = 2**40
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def _any_held_out(objects: Sequence[Object]) -> bool:
 def _check(split: str, count: int, max_objects: int) -> None:
     if split not in SPLITS:
         raise ValueError(f"split: found {split!r}, expected one of {', '.join(SPLITS)}")
-    if count < 1:
-        raise ValueError(f"count: found {count}, expected at least 1")
+    if not 1 <= count < MOST:
+        raise ValueError(f"count: found {count}, expected at least 1 and below 2**40")
     if not 1 <= max_objects <= 3:
         raise ValueError(f"max_objects: found {max_objects}, expected 1, 2 or 3")
