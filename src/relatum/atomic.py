@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside, synced to the disk, renamed. A full disk is an error that says so."""
+"""Files that are whole or absent: written beside, synced to the disk, renamed. What cannot be written is an error that says so."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .core.errors import DataError
 
-__all__ = ["needs_disk", "remove_stale", "sync_folder", "temporary", "write_bytes", "write_text"]
+__all__ = ["make_folder", "needs_disk", "remove_stale", "sync_folder", "temporary", "write_bytes", "write_text"]
 
 
 def temporary(path: Path) -> Path:
@@ -38,16 +38,41 @@ def needs_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Turns what the system says against writing `path` inside the block into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{path}: cannot be written ({reason}); choose another place, or make this one writable") from error
+
+
+def make_folder(folder: Path) -> None:
+    """The folder and its parents, if they are not there. DataError if they cannot be made."""
+    with _writable(folder), needs_disk(_existing(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _existing(folder: Path) -> Path:
+    return next((path for path in (folder, *folder.parents) if path.is_dir()), Path())
+
+
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes `data` so that `path` holds the old content or the new, whatever happens. DataError if the disk is full."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes `data` so that `path` holds the old content or the new, whatever happens. DataError if it cannot be written."""
+    make_folder(path.parent)
+    with _writable(path):
+        _write(path, data)
+
+
+def _write(path: Path, data: bytes) -> None:
     beside = temporary(path)
     try:
         with needs_disk(path.parent, len(data)), beside.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+            os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
@@ -70,8 +95,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Deletes what processes that are gone had begun to write in `folder`; leaves what a living one is writing."""
-    for path in folder.glob(".*.tmp-*"):
+    """Deletes what processes that are gone had begun to write or to delete in `folder`; leaves what a living one has there."""
+    for path in [*folder.glob(".*.tmp-*"), *folder.glob(".*.old-*")]:
         process = path.name.rpartition("-")[2]
         if process.isdigit() and int(process) != os.getpid() and _lives(int(process)):
             continue
@@ -84,7 +109,7 @@ def remove_stale(folder: Path) -> None:
 def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

@@ -64,7 +64,8 @@ def size_of(data: bytes | Path, where: str, max_megapixels: float = MEGAPIXELS) 
 
 
 def fit(pixels: Float[Tensor, "c h w"], size: int) -> Float[Tensor, "c size size"]:
-    """Center-cropped to a square, then resized to `size` by an antialiased bicubic, clamped to [-1, 1]."""
+    """Center-cropped to a square, then resized to `size` by an antialiased bicubic, clamped to [-1, 1]. ShapeError for 0."""
+    _check_size(pixels, size)
     square = _square(pixels)
     if square.shape[-1] == size:
         return square.contiguous()
@@ -73,6 +74,7 @@ def fit(pixels: Float[Tensor, "c h w"], size: int) -> Float[Tensor, "c size size
 
 def fit_mask(mask: Float[Tensor, "1 h w"], size: int) -> Float[Tensor, "1 size size"]:
     """Cropped as `fit` does, then resized by area: each value is the marked share of its cell (nearest when enlarging)."""
+    _check_size(mask, size)
     return interpolate(_square(mask)[None], (size, size), mode="area")[0].clamp(0, 1)
 
 
@@ -109,6 +111,11 @@ def png_bytes(pixels: Float[Tensor, "3 h w"]) -> bytes:
 def save_png(path: str | Path, pixels: Float[Tensor, "3 h w"]) -> None:
     """Write a PNG so that a reader sees the old file or the whole new one."""
     write_bytes(Path(path), png_bytes(pixels))
+
+
+def _check_size(image: Tensor, size: int) -> None:
+    if size <= 0 or 0 in image.shape[-2:]:
+        raise ShapeError(f"an image of shape {tuple(image.shape)} cannot be resized to {size} pixels; give an edge of 1 or more")
 
 
 def _square(image: Float[Tensor, "c h w"]) -> Tensor:

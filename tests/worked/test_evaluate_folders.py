@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from relatum.core.errors import DataError
+from relatum.core.errors import DataError, ShapeError
 from relatum.imaging import save_png
 from relatum.metrics import (
     Estimate,
@@ -234,3 +234,12 @@ def test_directions_are_of_the_numbers_that_have_one(tmp_path: Path) -> None:
         Samples(["a", "b"], {side: images(2, i) for i, side in enumerate(("generated", "source", "target"))}, texts=texts)
     )
     assert evaluator.compute().directions == {"clip_sim": "higher"}
+
+
+def test_masks_of_another_size_are_refused(tmp_path: Path) -> None:
+    made, source = folder(tmp_path / "g", images(3, 0)), folder(tmp_path / "s", images(3, 1, size=24))
+    fine = folder(tmp_path / "fine", images(3, 2, size=24).sign())
+    assert evaluate(made, source=source, masks=fine)["preservation"].n == 3  # on the grid of the sources
+    other = folder(tmp_path / "other", images(3, 2, size=20).sign())
+    with pytest.raises(ShapeError, match=r"image000.png has 20 x 20 .* the generated image 16 x 16, the source image 24 x 24"):
+        evaluate(made, source=source, masks=other)

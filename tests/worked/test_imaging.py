@@ -118,10 +118,21 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DataError, match="the disk is full"):
         save_png(tmp_path / "a.png", torch.ones(3, 2, 2))
     assert (tmp_path / "a.png").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_cannot_be_written_or_resized_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file" / "a.png", tmp_path):
+        with pytest.raises(DataError, match=r"cannot be written \(.*\); choose another place"):
+            save_png(place, torch.zeros(3, 2, 2))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    for size in (0, -3):
+        with pytest.raises(ShapeError, match=f"cannot be resized to {size} pixels"):
+            fit(torch.zeros(3, 4, 4), size)
 
 
 def test_nan_is_not_written() -> None:

@@ -16,7 +16,9 @@ from relatum.core.errors import DataError, RecipeError, ShapeError
 from relatum.core.registry import metric
 from relatum.metrics import Samples, directional_similarity, frechet_distance, kernel_distance, psnr, ssim, wilson
 from relatum.metrics.base import MeanMetric
+from relatum.metrics.distance import frechet_jackknife, frechet_null_permuted, kernel_distance_subsets
 from relatum.metrics.oracle import Seen
+from relatum.metrics.pixels import same_images
 
 
 def build(name: str, **settings: Any) -> Any:
@@ -262,3 +264,32 @@ def test_safety_rate_without_a_checker_is_not_measured() -> None:
     made.update(Samples(["a"], {"generated": flat(0.5)}))
     assert math.isnan(made.compute().value)
     assert "not measured" in made.compute().note
+
+
+def test_settings_that_measure_nothing_are_refused() -> None:
+    x = torch.randn(8, 2, generator=torch.Generator().manual_seed(0)).double().numpy()
+    with pytest.raises(DataError, match="values up to 1e\\+80"):
+        frechet_distance(x, x * 0 + 1e80)
+    with pytest.raises(DataError, match="complex"):
+        frechet_distance(x, torch.zeros(4, 2, dtype=torch.complex64))
+    with pytest.raises(DataError, match="complex"):
+        kernel_distance(x, x + 1j)
+    for subsets, size in ((1, 4), (4, 1)):
+        with pytest.raises(DataError, match=f"found {subsets} subsets of {size}"):
+            kernel_distance_subsets(x, x, subsets, size)
+    with pytest.raises(DataError, match="permutations: found 0"):
+        frechet_null_permuted(x, x, 0)
+    with pytest.raises(DataError, match="groups: found 1"):
+        frechet_jackknife(x, x, 1)
+
+
+def test_pixel_metrics_refuse_what_is_no_batch_or_no_window() -> None:
+    image = flat(0.5, size=12)
+    with pytest.raises(ShapeError, match=r"found \(3, 12, 12\) and \(3, 12, 12\); one image is image\[None\]"):
+        same_images(image[0], image[0])
+    with pytest.raises(DataError, match="data_range: found 0"):
+        psnr(image, image, 0.0)
+    with pytest.raises(DataError, match="window: found -1"):
+        ssim(image, image, window=-1)
+    with pytest.raises(DataError, match="sigma: found 0"):
+        ssim(image, image, sigma=0.0)

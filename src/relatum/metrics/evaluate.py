@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError
+from ..core.errors import DataError, ShapeError
 from ..core.registry import metric as registered
-from ..imaging import decode, decode_mask, fit, fit_mask
+from ..imaging import decode, decode_mask, fit, fit_mask, size_of
 from .base import Estimate, MeanMetric, Metric, Samples, mean_of
 from .extractors import Extractor, Reading, open_extractor
 from .oracle import Eye
@@ -199,6 +199,7 @@ def evaluate(
     stems = sorted(images["generated"])
     paired_sides = {side: files for side, files in images.items() if paired or side != "target"}
     _check_pairs(stems, paired_sides | ({"masks": marks} if masks is not None else {}), texts)
+    _check_masks(marks, images)
     if size is None:
         first = images["generated"][stems[0]]
         size = min(decode(first, str(first)).shape[-2:])
@@ -236,6 +237,16 @@ def _check_pairs(stems: Sequence[str], files: Mapping[str, Mapping[str, Path]], 
             raise DataError(f"{side}: nothing for {missing[0]!r} ({len(missing)} of {len(stems)} generated images lack their pair)")
         if surplus:
             raise DataError(f"{side}: {known[surplus[0]]} has no generated image ({len(surplus)} such files)")
+
+
+def _check_masks(masks: Mapping[str, Path], images: Mapping[str, Mapping[str, Path]]) -> None:
+    """A mask lies on the pixel grid of its generated or its source image; resized from another, it would mark other things."""
+    for stem, path in masks.items():
+        found = size_of(path, str(path))
+        sizes = {side: size_of(f[stem], str(f[stem])) for side, f in images.items() if side != "target" and stem in f}
+        if found not in sizes.values():
+            words = ", ".join(f"the {side} image {h} x {w}" for side, (h, w) in sizes.items())
+            raise ShapeError(f"masks: {path} has {found[0]} x {found[1]} pixels (height x width), {words}; give masks of that size")
 
 
 def _allowed(sides: set[str], texts: set[str], masks: bool, clip: str, paired: bool) -> list[str]:

@@ -133,6 +133,8 @@ def frechet_null_permuted(x: Any, y: Any, permutations: int = 20, seed: int = 0)
     Where x and y differ, the pooled spread holds their gap too, so this lies above `frechet_null`.
     """
     x, y = pair(x, y)
+    if permutations < 1:
+        raise DataError(f"permutations: found {permutations}, expected 1 or more")
     both, generator = torch.cat([x, y]), torch.Generator().manual_seed(seed)
     values = []
     for _ in range(permutations):
@@ -162,6 +164,8 @@ def frechet_jackknife(x: Any, y: Any, groups: int = 10) -> float:
     the right order of magnitude (there, compare with `frechet_null_permuted`). Cost: `groups` distances.
     """
     x, y = matrix(x, "x"), matrix(y, "y")
+    if groups < 2:
+        raise DataError(f"groups: found {groups}, a jackknife needs 2 or more")
     values = torch.tensor([frechet_distance(a, b) for a, b in _without_groups(x, y, groups)], dtype=torch.float64)
     return ((groups - 1) / groups * (values - values.mean()).square().sum()).sqrt().item()
 

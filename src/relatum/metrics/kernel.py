@@ -102,6 +102,8 @@ def kernel_distance_subsets(
     origin: as of `kernel_distance`.
     """
     x, y = pair(x, y)
+    if size < 2 or subsets < 2:
+        raise DataError(f"found {subsets} subsets of {size}; this needs 2 subsets or more, of 2 samples or more")
     if size > min(len(x), len(y)):
         raise DataError(f"subsets of {size} from sets of {len(x)} and {len(y)}; choose size <= {min(len(x), len(y))}")
     generator = torch.Generator().manual_seed(seed)

@@ -17,11 +17,14 @@ __all__ = ["Matrix", "Moments", "Vector", "float64", "matrix", "pair", "weighted
 Matrix = Float64[Tensor, "_ _"]
 Vector = Float64[Tensor, "_"]
 
+LARGEST = 1e75
+
 
 def matrix(features: Any, name: str, least: int = 2) -> Matrix:
     """(n, d) float64 on the CPU, from a numpy array, a tensor or nested lists; the input is not touched.
 
-    Raises DataError that names the set where it is not two-dimensional, has fewer than `least` rows or is not finite.
+    Raises DataError that names the set where it is not two-dimensional, has fewer than `least` rows, is complex, not finite or
+    beyond 1e75, whose fourth power no double holds.
     """
     try:
         tensor = float64(features)
@@ -35,11 +38,17 @@ def matrix(features: Any, name: str, least: int = 2) -> Matrix:
     bad = (~tensor.isfinite()).any(1).nonzero().flatten()
     if len(bad):
         raise DataError(f"{name}: row {int(bad[0])} holds NaN or infinity ({len(bad)} such rows); find the sample that made it")
+    if tensor.abs().max() > LARGEST:
+        raise DataError(
+            f"{name}: values up to {tensor.abs().max().item():.3g}; distances of more than {LARGEST:g} overflow, scale them"
+        )
     return tensor
 
 
 def float64(values: Any) -> Tensor:
     """A detached float64 copy on the CPU; lists never pass through float32, read-only arrays are welcome."""
+    if values.is_complex() if isinstance(values, Tensor) else np.iscomplexobj(values):
+        raise DataError("complex numbers have no distance here; give their real part")
     if isinstance(values, Tensor):
         return values.detach().to("cpu", torch.float64)
     return torch.from_numpy(np.array(values, dtype=np.float64))

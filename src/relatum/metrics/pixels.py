@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,7 +16,7 @@ from ..core.registry import metric
 from ..core.shapes import PerSample, Pixels
 from .base import MeanMetric, Samples
 
-__all__ = ["Psnr", "Ssim", "psnr", "ssim", "ssim_map"]
+__all__ = ["Psnr", "Ssim", "psnr", "same_images", "ssim", "ssim_map"]
 
 
 def psnr(generated: Pixels, target: Pixels, data_range: float = 2.0) -> PerSample:
@@ -23,7 +24,8 @@ def psnr(generated: Pixels, target: Pixels, data_range: float = 2.0) -> PerSampl
 
     data_range: 2 for pixels in [-1, 1].
     """
-    _same(generated, target)
+    same_images(generated, target)
+    _positive("data_range", data_range)
     error = (generated.double() - target.double()).square().flatten(1).mean(1)
     return (10 * torch.log10(data_range**2 / error)).float()
 
@@ -33,7 +35,8 @@ def ssim(generated: Pixels, target: Pixels, data_range: float = 2.0, window: int
 
     Images are continued by reflection, as torchmetrics does; the paper's code leaves the border out.
     """
-    _same(generated, target)
+    same_images(generated, target)
+    _positive("window", window)
     edge = window // 2
     if min(generated.shape[-2:]) <= edge:
         raise ShapeError(f"SSIM with a window of {window} needs images larger than {edge} pixels, found {tuple(generated.shape)}")
@@ -45,7 +48,9 @@ def ssim_map(
     generated: Pixels, target: Pixels, data_range: float = 2.0, window: int = 11, sigma: float = 1.5
 ) -> Float[Tensor, "b 3 _ _"]:
     """(b 3 h-window+1 w-window+1): the similarity of every window that lies wholly inside the image. In [-1, 1]."""
-    _same(generated, target)
+    same_images(generated, target)
+    for name, value in (("data_range", data_range), ("window", window), ("sigma", sigma)):
+        _positive(name, value)
     if min(generated.shape[-2:]) < window or window % 2 == 0:
         raise ShapeError(f"SSIM with a window of {window} (odd) needs images of at least that size, found {tuple(generated.shape)}")
     a, b = generated.double(), target.double()
@@ -68,7 +73,16 @@ def _blur(images: Tensor, window: int, sigma: float) -> Tensor:
     return flat.reshape(*images.shape[:2], *flat.shape[-2:])
 
 
-def _same(a: Tensor, b: Tensor) -> None:
+def _positive(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise DataError(f"{name}: found {value}, expected a number above 0")
+
+
+def same_images(a: Tensor, b: Tensor) -> None:
+    """ShapeError or DataError unless both are finite batches of images of one shape."""
+    if a.ndim != 4 or b.ndim != 4:
+        found = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        raise ShapeError(f"expected batches of images (images, channels, height, width), found {found}; one image is image[None]")
     if a.shape != b.shape:
         raise ShapeError(f"generated images have shape {tuple(a.shape)} and the ones compared with {tuple(b.shape)}")
     for name, images in (("generated", a), ("compared", b)):
