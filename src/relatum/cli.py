@@ -32,10 +32,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"relatum {parsed.verb}: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if os.environ.get("RELATUM_TRACEBACK"):
+            raise
+        print(f"relatum {parsed.verb}: {_system_words(error)}", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print(f"relatum {parsed.verb}: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _system_words(error: OSError) -> str:
+    """What the system said, and about which file."""
+    if error.filename is None or error.strerror is None:
+        return str(error) or type(error).__name__
+    return f"{error.filename}: {error.strerror}; choose another file or folder, or change this one"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,8 +115,8 @@ def _evaluate_parser(verbs: Any) -> None:
     for side in ("generated", "target", "source", "masks"):
         evaluate.add_argument(f"--{side}", type=Path, help=f"folder of {side} images; files pair by stem")
     evaluate.add_argument("--captions", type=Path, help="JSON object or .jsonl (file_name, text): captions of the targets")
-    evaluate.add_argument("--extractor", default="tinyconv", help="features: a bundled name, folder, torchscript file or hub id")
-    evaluate.add_argument("--clip", default="", help="CLIP for captions: 'clip' (bundled), folder or hub id")
+    evaluate.add_argument("--extractor", help="features: a bundled name (default tinyconv), folder, torchscript file or hub id")
+    evaluate.add_argument("--clip", help="CLIP for captions: 'clip' (bundled), folder or hub id")
     evaluate.add_argument("--unpaired", action="store_true", help="target is another set, not one image for each")
     evaluate.add_argument("--output", type=Path, help="write the estimates as JSON")
     evaluate.set_defaults(run=_evaluate)
@@ -172,23 +184,43 @@ def _edit(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     from .jobs.judging import evaluate_folders, evaluate_run, lines_of
 
-    if (args.recipe is None) == (args.generated is None):
-        from .core.errors import RecipeError
-
-        raise RecipeError("evaluate takes a recipe, or --generated FOLDER with what to compare it to; see --help")
+    _check_evaluate(args)
     if args.recipe is not None:
         evaluation, lacking = evaluate_run(_read(args))
         print("".join(f"not measured: {reason}\n" for reason in lacking), end="")
     else:
         folders = {side: getattr(args, side) for side in ("target", "source", "masks")}
         evaluation = evaluate_folders(
-            args.generated, folders, args.captions, extractor=args.extractor, clip=args.clip, paired=not args.unpaired
+            args.generated,
+            folders,
+            args.captions,
+            extractor=args.extractor or "tinyconv",
+            clip=args.clip or "",
+            paired=not args.unpaired,
         )
     print("\n".join(lines_of(evaluation)))
     if args.output:
         from .atomic import write_text
 
         write_text(args.output, json.dumps(evaluation.plain(), indent=2, allow_nan=False) + "\n")
+
+
+def _check_evaluate(args: argparse.Namespace) -> None:
+    """RecipeError for words that do not go together: none is ignored in silence."""
+    from .core.errors import RecipeError
+
+    words = ("generated", "target", "source", "masks", "captions", "extractor", "clip", "unpaired")
+    given = [f"--{name}" for name in words if getattr(args, name) not in (None, False)]
+    if args.recipe is not None and given:
+        raise RecipeError(f"evaluate with a recipe takes no {', '.join(given)}; the recipe's [evaluate] says what is measured")
+    if args.recipe is None and args.generated is None:
+        raise RecipeError("evaluate takes a recipe, or --generated FOLDER with what to compare it to; see --help")
+    if args.recipe is None and args.overrides:
+        raise RecipeError("evaluate of folders takes no -o, which overrides the settings of a recipe")
+    if args.captions is not None and not args.clip:
+        raise RecipeError("captions need --clip clip")
+    if args.clip and args.captions is None:
+        raise RecipeError("--clip needs --captions FILE, the texts to compare the images with")
 
 
 def _read(args: argparse.Namespace) -> Any:

@@ -152,10 +152,10 @@ def test_half_written_checkpoints_are_passed_over(stopped: Path, whole: dict[str
     shutil.copytree(folder / "checkpoint-3", folder / "checkpoint-4")
     (folder / "checkpoint-4" / "complete.json").unlink()
     (folder / "checkpoint-4" / "optimizer.safetensors").write_bytes(b"half")
-    (folder / ".checkpoint-5.tmp-1").mkdir()
+    (folder / ".checkpoint-5.tmp-99999999").mkdir()
     assert main(["train", str(stopped)]) == 0
     assert same(finished_weights(stopped), whole)
-    assert not (folder / ".checkpoint-5.tmp-1").exists()
+    assert not (folder / ".checkpoint-5.tmp-99999999").exists()
 
 
 def test_a_damaged_latest_falls_back_to_the_one_before(stopped: Path, whole: dict[str, torch.Tensor]) -> None:

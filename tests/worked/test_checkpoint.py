@@ -62,7 +62,7 @@ def test_a_write_that_dies_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_left_does_not_count_and_is_cleaned(tmp_path: Path) -> None:
-    left = tmp_path / "checkpoints" / ".checkpoint-9.tmp-12345"
+    left = tmp_path / "checkpoints" / ".checkpoint-9.tmp-99999999"  # no process has this number
     left.mkdir(parents=True)
     fill(left)
     assert latest(tmp_path) is None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..atomic import needs_disk, sync_folder, temporary, write_text
+from ..atomic import make_folder, needs_disk, remove_stale, sync_folder, temporary, write_text
 from ..core.errors import DataError
 from ..core.load import load
 
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 MARKER = "complete.json"
+NAME = re.compile(r"checkpoint-[0-9]{1,18}")
 Pointer = Literal["latest", "last-good", "best"]
 
 
@@ -48,11 +51,14 @@ def write_state(folder: Path, state: TrainerState) -> None:
 
 
 def read_state(folder: Path) -> TrainerState:
-    """The state of a checkpoint; DataError if it is missing or not one."""
+    """The state of a checkpoint; DataError if it is missing, not one, or of another step than the folder's name."""
     path = folder / "trainer_state.json"
     try:
-        return load(TrainerState, json.loads(path.read_text()), str(path))
-    except (OSError, ValueError) as error:
+        state = load(TrainerState, json.loads(path.read_text(encoding="utf-8")), str(path))
+        if NAME.fullmatch(folder.name) and folder.name != f"checkpoint-{state.step}":
+            raise ValueError(f"it says step {state.step}")
+        return state
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: not a trainer state ({error}); delete the folder, the run goes on from the checkpoint before"
         ) from error
@@ -67,9 +73,8 @@ def write_checkpoint(
     never one that a pointer names. DataError if the disk is full; what stood before is untouched whatever `write` raises.
     """
     folder = root / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(".checkpoint-*"):
-        shutil.rmtree(stale)
+    make_folder(folder)
+    remove_stale(folder)
     final = folder / f"checkpoint-{step}"
     beside = temporary(final)
     try:
@@ -105,44 +110,69 @@ def pointed(root: Path, pointer: Pointer) -> Path | None:
     problem = None if named is None else problem_of(named)
     if named is not None and problem is None:
         return named
-    whole = [path for path in _checkpoints(folder) if problem_of(path) is None]
+    whole = next((path for path in reversed(_checkpoints(folder)) if path != named and problem_of(path) is None), None)
     if named is None:
-        return whole[-1] if whole else None
-    if not whole or pointer == "best":
+        return whole
+    if whole is None or pointer == "best":
         raise DataError(f"{folder / pointer} names {named.name}, which is not whole: {problem}; delete {folder} to start again")
-    warnings.warn(f"{named} is not whole ({problem}); {whole[-1].name} is used instead", stacklevel=2)
-    return whole[-1]
+    warnings.warn(f"{named} is not whole ({problem}); {whole.name} is used instead", stacklevel=2)
+    return whole
 
 
 def problem_of(checkpoint: Path) -> str | None:
-    """Why a checkpoint is not whole: a file that is missing or of another size than when it was written. None if it is."""
-    marker = checkpoint / MARKER
+    """Why a checkpoint is not whole: a file that is missing or holds other bytes than when it was written. None if it is."""
     try:
-        sizes = json.loads(marker.read_text())["files"]
-    except FileNotFoundError:
-        return f"{MARKER} is missing" if checkpoint.is_dir() else "the folder is missing"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{MARKER} cannot be read ({error})"
-    for name, size in sizes.items():
-        path = checkpoint / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes, {size} were written"
+        marker = load(_Marker, json.loads((checkpoint / MARKER).read_text(encoding="utf-8")), MARKER)
+        if checkpoint.name != f"checkpoint-{marker.step}":
+            return f"{MARKER} is of step {marker.step}"
+        for name, size in marker.files.items():
+            path = checkpoint / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size} bytes, {size} were written"
+        for name, written in marker.sha256.items():
+            if _sha256(checkpoint / name) != written:
+                return f"{name} holds other bytes than were written"
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename)).name
+        return f"{missing} is missing" if checkpoint.is_dir() else "the folder is missing"
+    except (OSError, ValueError, RecursionError) as error:
+        return f"it cannot be read ({error})"
     return None
 
 
+@dataclass(frozen=True)
+class _Marker:
+    """What complete.json holds: sizes in bytes and hashes by file name. Those of earlier versions have no hashes."""
+
+    step: int
+    files: dict[str, int]
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (*self.files, *self.sha256):
+            if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+                raise ValueError(f"{name!r} lies outside the checkpoint")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _mark(folder: Path, step: int) -> None:
-    """Syncs every file to the disk, then lists them with their sizes."""
-    sizes = {}
+    """Syncs every file to the disk, then lists them with their sizes and hashes."""
+    sizes, hashes = {}, {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+            name = path.relative_to(folder).as_posix()
+            sizes[name], hashes[name] = path.stat().st_size, _sha256(path)
         else:
             sync_folder(path)
-    write_text(folder / MARKER, json.dumps({"step": step, "files": sizes}, indent=2) + "\n")
+    write_text(folder / MARKER, json.dumps({"step": step, "files": sizes, "sha256": hashes}, indent=2) + "\n")
 
 
 def _replace(beside: Path, final: Path) -> None:
@@ -169,9 +199,15 @@ def _prune(folder: Path, limit: int | None) -> None:
 
 def _read_pointer(folder: Path, pointer: str) -> Path | None:
     path = folder / pointer
-    return folder / path.read_text().strip() if path.is_file() else None
+    if not path.is_file():
+        return None
+    name = path.read_bytes().decode("utf-8", errors="replace").strip()
+    if not NAME.fullmatch(name):
+        found = name if len(name) <= 60 else name[:60] + "..."
+        raise DataError(f"{path}: expected the name of a checkpoint beside it, found {found!r}; delete {path}")
+    return folder / name
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    found = [path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..atomic import needs_disk, write_text
+from ..atomic import make_folder, needs_disk, write_text
 from ..core.errors import DataError
 
 __all__ = ["Journal", "environment", "read_journal", "write_environment"]
@@ -28,7 +28,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, resume_step: int | None = None, track: Callable[..., Any] | None = None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.path, self._track = folder / "metrics.jsonl", track
         kept = [] if resume_step is None else [record for record in read_journal(folder) if record["step"] <= resume_step]
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
@@ -74,14 +74,15 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     cut = lines.pop()  # what follows the last line break: nothing, or a line that a kill cut off
     records = []
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-            int(record["step"])
-        except (ValueError, TypeError, KeyError) as error:
+            record = json.loads(line.decode("utf-8"))
+            if not isinstance(record, dict) or type(record.get("step")) is not int:
+                raise ValueError("it needs a whole number under step")
+        except (ValueError, RecursionError) as error:
             if number == len(lines) and not cut:
                 break
             raise DataError(f"{path}:{number}: not a record with a step ({error}); delete the line") from error

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import DataError, RecipeError
+from ..core.errors import DataError, Diverged, RecipeError
 from ..models.denoiser import Denoiser
 from ..models.trainable import LORA_FILE, load_lora, save_lora
 from .checkpoint import TrainerState, read_state, write_state
@@ -17,9 +17,20 @@ from .ema import EMA
 from .journal import environment
 from .weights import load_module, load_optimizer, load_tensors, save_module, save_optimizer, save_tensors
 
-__all__ = ["Snapshot", "load_weights", "save_weights"]
+__all__ = ["Snapshot", "load_weights", "require_finite", "save_weights"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def require_finite(network: nn.Module, what: str) -> None:
+    """Diverged if a parameter or buffer of the network holds NaN or infinity. what: the thing that is then not written."""
+    state = network.state_dict()
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise Diverged(
+            f"{what}: not written, {len(bad)} of {len(state)} weights are not finite, first {bad[0]}; "
+            "lower train.learning_rate and start in another output_dir"
+        )
 
 
 def save_weights(network: nn.Module, folder: Path) -> None:
@@ -57,7 +68,8 @@ class Snapshot:
         self.blend = getattr(parts, "blend", None)
 
     def write(self, folder: Path, step: int, samples_seen: int, seed: int, extra: dict[str, Any]) -> None:
-        """Fills a checkpoint's folder: unet/, unet_ema/, optimizer, objectives, trainer_state.json."""
+        """Fills a checkpoint's folder: unet/, unet_ema/, optimizer, objectives, trainer_state.json. Diverged if one is NaN."""
+        require_finite(self.network, f"the checkpoint of step {step}")
         save_weights(self.network, folder / "unet")
         if self.ema is not None:
             with self.ema.applied(self.network):
@@ -81,7 +93,10 @@ class Snapshot:
             if not (folder / "unet_ema").is_dir():
                 raise DataError(f"{folder}: no unet_ema, although the recipe averages weights")
             load_weights(self.network, folder / "unet_ema")
-            self.ema.take(self.network, int(state.extra["ema_updates"]))
+            updates = state.extra.get("ema_updates")
+            if type(updates) is not int:
+                raise DataError(f"{folder}: trainer_state.json has no whole number under extra.ema_updates; delete the folder")
+            self.ema.take(self.network, updates)
         load_weights(self.network, folder / "unet")
         load_optimizer(self.optimizer, folder / "optimizer.safetensors")
         if (folder / "objectives.safetensors").exists():

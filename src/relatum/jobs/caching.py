@@ -29,9 +29,13 @@ def fill(recipe: Recipe) -> list[str]:
 
 def verify_cache(recipe: Recipe) -> list[str]:
     """Reads every entry. DataError that lists every fault and says what to delete."""
-    faults = verify(cache_folder(recipe))
+    folder = cache_folder(recipe)
+    if not folder.is_dir():
+        what = "is a file, no folder" if folder.exists() else "there is no such folder"
+        raise DataError(f"{folder}: {what}; fill the cache first (relatum cache, relatum train), or correct cache_dir")
+    faults = verify(folder)
     if faults:
-        raise DataError("\n".join([f"{len(faults)} faults in {cache_folder(recipe)}", *faults]))
+        raise DataError("\n".join([f"{len(faults)} faults in {folder}", *faults]))
     return ["every entry is whole"]
 
 

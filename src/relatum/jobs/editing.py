@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..atomic import write_text
+from ..atomic import make_folder, write_text
 from ..core.draws import key_of
 from ..core.errors import DataError
 from ..core.fingerprint import fingerprint_of
@@ -73,12 +73,24 @@ def edited(model: StableDiffusion, task: Task, recipe: Recipe, suite: Suite, fol
     names = [f"{i:06d}.png" for i in range(len(suite.rows))]
     if not index.is_file():
         pixels = _generate(model, task, recipe, suite, shuffled)
-        place.mkdir(parents=True, exist_ok=True)
+        make_folder(place)
         for name, picture in zip(names, pixels, strict=True):
             save_png(place / name, picture)
         lines = (json.dumps({"file_name": n, "id": row.id, **row.texts}) for n, row in zip(names, suite.rows, strict=True))
         write_text(index, "\n".join(lines) + "\n")  # last: a folder without it is not whole
-    return torch.stack([decode(place / name, str(place / name)) for name in names])
+    return torch.stack([_kept(place, name, suite.size) for name in names])
+
+
+def _kept(place: Path, name: str, size: int) -> Tensor:
+    """A picture that was made before, (3 size size)."""
+    try:
+        picture = decode(place / name, str(place / name))
+    except DataError as error:
+        raise DataError(f"{error}; delete {place}, it is made again") from error
+    if picture.shape[1:] != (size, size):
+        found = f"{picture.shape[1]} x {picture.shape[2]} pixels, expected {size} x {size}"
+        raise DataError(f"{place / name}: {found}; delete {place}, it is made again")
+    return picture
 
 
 def _generate(model: StableDiffusion, task: Task, recipe: Recipe, suite: Suite, shuffled: bool) -> Pixels:

@@ -49,15 +49,38 @@ def evaluate_folders(
 
 
 def _captions(path: Path) -> dict[str, str]:
-    """Captions by file stem, from a JSON object or lines of {"file_name", "text"}."""
+    """Captions by file stem, from a JSON object or lines of {"file_name", "text"}. DataError names the line or the stem."""
+    wanted = 'expected {stem: caption} in .json, or {"file_name", "text"} a line'
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            return {str(stem): str(words) for stem, words in json.loads(text).items()}
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        return {Path(row["file_name"]).stem: row["text"] for row in rows}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: expected {{stem: caption}} in .json, or file_name and text a line ({error})") from error
+            table = json.loads(text, object_pairs_hook=list)
+            if not isinstance(table, list) or not all(isinstance(pair, tuple) for pair in table):
+                raise ValueError("it is no table")
+            pairs = table
+        else:
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+            pairs = [(Path(row["file_name"]).stem, row["text"]) for row in rows]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {wanted}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: {wanted} ({error})") from error
+    captions: dict[str, str] = {}
+    for stem, words in pairs:
+        if not isinstance(words, str) or not _encodable(stem + words):
+            raise DataError(f"{path}: the caption of {stem!a} is no text: {words!a}; write it as a string")
+        if stem in captions:
+            raise DataError(f"{path}: two captions for {stem!r}; keep one")
+        captions[stem] = words
+    return captions
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def lines_of(evaluation: Evaluation) -> list[str]:

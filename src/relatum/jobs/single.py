@@ -6,13 +6,16 @@ from pathlib import Path
 
 import torch
 
-from ..core.errors import RecipeError
+from ..atomic import make_folder
+from ..core.errors import DataError, RecipeError
 from ..engine.sample import Sampling, generate
 from ..imaging import decode, fit, grid, save_png
 from ..models.families.stable_diffusion import open_stable_diffusion
 from .opening import device
 
 __all__ = ["edit_picture", "model_path"]
+
+SMALLEST, LARGEST = 8, 4096  # edge in pixels
 
 
 def model_path(name: str) -> str:
@@ -31,15 +34,25 @@ def edit_picture(
     count: int = 1,
     resolution: int | None = None,
 ) -> None:
-    """Writes the edit; source and edits side by side where count is 2 or more. RecipeError for an empty instruction."""
-    if not instruction.strip():
-        raise RecipeError("edit: the instruction is empty")
+    """Writes the edit; source and edits side by side where count is 2 or more.
+
+    RecipeError for an instruction, count or size that cannot be; DataError for a picture that cannot be read or an
+    output that cannot be written.
+    """
+    _check_instruction(instruction)
     if count < 1:
         raise RecipeError(f"edit: count is {count}, expected 1 or more")
+    if resolution is not None and not SMALLEST <= resolution <= LARGEST:
+        raise RecipeError(f"edit: resolution is {resolution}, expected {SMALLEST} to {LARGEST}")
+    if output.is_dir():
+        raise DataError(f"{output}: is a folder; give the output a file name, such as {output / 'edited.png'}")
+    make_folder(output.parent)
     opened = open_stable_diffusion(model_path(model), "edit").to(device())
     if opened.widened:
         raise RecipeError(f"{model} is a text-to-image model; train it on edits first (relatum train)")
-    size = resolution or int(opened.unet.config.sample_size) * opened.codec.factor  # type: ignore[union-attr, arg-type]
+    size = resolution
+    if size is None:
+        size = int(opened.unet.config.sample_size) * opened.codec.factor  # type: ignore[union-attr, arg-type]
     source = fit(decode(image, str(image)), size)
     moments = opened.codec.encode(source[None])
     made = generate(
@@ -51,5 +64,13 @@ def edit_picture(
         size=size,
         image=opened.codec.source(moments).expand(count, -1, -1, -1),
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
     save_png(output, made[0] if count == 1 else grid(torch.cat([source[None], made]), count + 1))
+
+
+def _check_instruction(instruction: str) -> None:
+    if not instruction.strip():
+        raise RecipeError("edit: the instruction is empty")
+    try:
+        instruction.encode()
+    except UnicodeEncodeError as error:
+        raise RecipeError(f"edit: the instruction is no valid text at character {error.start + 1}; write it in UTF-8") from error

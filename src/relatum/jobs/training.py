@@ -6,22 +6,26 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..atomic import write_text
+from ..atomic import make_folder, write_text
 from ..core.draws import Draws, key_of
 from ..core.errors import DataError, RecipeError
+from ..core.load import load
 from ..engine.card import Card, CardMetric, write_card
 from ..engine.checkpoint import latest, read_state
 from ..engine.encoded import EncodedRows
 from ..engine.journal import write_environment
+from ..engine.lock import locked
 from ..engine.order import Order
 from ..engine.sample import generate
+from ..engine.snapshot import require_finite
 from ..engine.train import Job, Result, train
 from ..imaging import grid, save_png
 from ..models.trainable import save_lora
@@ -76,12 +80,20 @@ def open_data(recipe: Recipe, opened: Opened, progress: Any = None) -> Data:
 
 
 def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None = None, quiet: bool = False) -> Result:
-    """Trains, resumes, or finds finished what the recipe says. RecipeError where the folder holds a run of other settings."""
+    """Trains, resumes, or finds finished what the recipe says. RecipeError where the folder holds a run of other settings.
+
+    DataError where another process trains in the folder; Diverged where the weights are not finite: then there is no `final`.
+    """
     folder = folder or run_folder(recipe)
     check_settings(recipe)
     mine = signature(recipe)
     if (folder / DONE).is_file() and (folder / "final").is_dir():
         return finished(folder, mine)
+    with _alone(folder):
+        return _train(recipe, folder, data, mine, quiet)
+
+
+def _train(recipe: Recipe, folder: Path, data: Data | None, mine: str, quiet: bool) -> Result:
     begun = latest(folder)
     if begun is not None and read_state(begun).recipe_hash != mine:  # before the folder's recipe is written over
         raise RecipeError(f"{begun} was written with other settings; give another output_dir, or delete the folder to start again")
@@ -93,7 +105,7 @@ def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None =
         job = _diffusion_job(recipe, folder, data, mine, quiet)
     if _first_process():
         _write_head(recipe, folder)
-    result = train(job)
+    result = train(dataclasses.replace(job, save=_finite(job.parts.network, job.save)))
     if _first_process():
         write_run_card(recipe, folder, result)
         write_text(folder / DONE, json.dumps({**dataclasses.asdict(result), "signature": mine}, indent=2) + "\n")
@@ -127,21 +139,41 @@ def _diffusion_job(recipe: Recipe, folder: Path, data: Data | None, mine: str, q
     )
 
 
+def _finite(network: torch.nn.Module, save: Callable[[Path], None]) -> Callable[[Path], None]:
+    """`save`, refused where a weight is not finite."""
+
+    def checked(place: Path) -> None:
+        require_finite(network, str(place))
+        save(place)
+
+    return checked
+
+
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    return locked(folder) if _first_process() else nullcontext()  # the others belong to the first
+
+
 def _first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0  # the process group may not be up yet, or be gone
 
 
 def finished(folder: Path, signature: str) -> Result:
     """How the finished run in this folder ended; DataError where there is none, RecipeError where it had other settings."""
+    done = folder / DONE
     try:
-        table = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        if table.pop("signature") != signature:
-            raise RecipeError(f"{folder} holds a finished run of other settings; give another output_dir or delete it")
-        return Result(**{**table, "warnings": tuple(table["warnings"])})
-    except RecipeError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / DONE}: not the end of a run ({error}); run relatum train again") from error
+        table = json.loads(done.read_text(encoding="utf-8"))
+        if not isinstance(table, dict) or "signature" not in table:
+            raise ValueError("it has no signature")
+        theirs = table.pop("signature")
+        result = load(Result, table, "")
+    except FileNotFoundError:
+        raise DataError(f"{folder}: no finished run ({DONE} is missing); run relatum train") from None
+    except (OSError, ValueError, RecursionError) as error:
+        words = f"delete {done}; relatum train then goes on from its last checkpoint"
+        raise DataError(f"{done}: not the end of a run ({error}); {words}") from error
+    if theirs != signature:
+        raise RecipeError(f"{folder} holds a finished run of other settings; give another output_dir or delete it")
+    return result
 
 
 def write_run_card(recipe: Recipe, folder: Path, result: Result, metrics: Mapping[str, Any] | None = None) -> None:
@@ -175,7 +207,7 @@ def _write_head(recipe: Recipe, folder: Path) -> None:
     """What a run folder says before its first step."""
     import tomli_w
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     resolved = {**recipe.table(), "plugins": [str((recipe.folder / plugin).resolve()) for plugin in recipe.plugins]}
     write_text(folder / "recipe.resolved.toml", tomli_w.dumps(resolved))
     if recipe.source:
