@@ -65,6 +65,9 @@ def assemble(o: Outcomes) -> Report:
         mine = [table.difference(measure, arm, baseline) for measure in measures if table.judged(measure.metric)]
         found = [difference for difference in mine if difference is not None]
         differences += judge(found, measures, o.recipe.compare.headline, cost_ratio(cost[arm], cost[baseline]))
+    if beaten := _copying_wins(o):  # said where the verdict stands: a difference between two arms that do not edit is none
+        headline = o.recipe.compare.headline
+        differences = [dataclasses.replace(d, words=f"{d.words} {beaten}") if d.metric == headline else d for d in differences]
     return Report(
         name=o.recipe.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -255,14 +258,19 @@ def _warnings(o: Outcomes) -> list[str]:
     if o.skipped:
         found.append(f"{len(o.skipped)} rows were skipped; the first: {o.skipped[0]}")
     found += _copying(o)
-    headline = o.recipe.compare.headline
-    copying = o.controls.get("copy the source")
-    if copying is not None and headline in copying.estimates:
-        sign = 1 if next(iter(o.evaluations.values())).directions.get(headline) == "higher" else -1
-        best = max(sign * o.evaluations[key].estimates[headline].value for key in o.evaluations)
-        if not best > sign * copying.estimates[headline].value:
-            found.append(f"Copying the source is not beaten in {headline} by any trial.")
-    return found
+    return [*found, *filter(None, [_copying_wins(o)])]
+
+
+def _copying_wins(o: Outcomes) -> str:
+    """A sentence where no trial does better in the headline than leaving the source as it is; else nothing."""
+    headline, copying = o.recipe.compare.headline, o.controls.get("copy the source")
+    if copying is None or headline not in copying.estimates:
+        return ""
+    sign = 1 if next(iter(o.evaluations.values())).directions.get(headline) == "higher" else -1
+    best = max(sign * evaluation.estimates[headline].value for evaluation in o.evaluations.values())
+    return (
+        "" if best > sign * copying.estimates[headline].value else f"Copying the source is not beaten in {headline} by any trial."
+    )
 
 
 def _copying(o: Outcomes) -> list[str]:
