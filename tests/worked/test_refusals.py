@@ -133,8 +133,8 @@ def test_settings_that_were_not_loaded_are_checked_too(name: str, value: float) 
 
 TERM = {"kind": "denoise"}
 UNBUILDABLE = [
-    ({"objectives": {"denoise": {"kind": ["denoise"]}}}, r"objectives.denoise.kind: expected the name of a objective, found \["),
-    ({"task": {"kind": {"a": 1}}}, r"task.kind: expected the name"),
+    ({"objectives": {"denoise": {"kind": ["denoise"]}}}, r"objectives.denoise.kind: expected the objective's name, found \["),
+    ({"task": {"kind": {"a": 1}}}, r"task.kind: expected the task's name"),
     ({"objectives": {"denoise": {**TERM, "weight": NAN}}}, r"objectives.denoise.weight: expected a finite number"),
     ({"objectives": {"denoise": {**TERM, "warmup_steps": -1}}}, r"objectives.denoise: warmup_steps is -1"),
     ({"objectives": {"denoise": {**TERM, "snr_gamma": 0}}}, r"objectives.denoise: snr_gamma is 0"),
@@ -157,7 +157,7 @@ UNBUILDABLE = [
     ({**ARMS, "compare": {"headline": "fd_debiased"}}, r"compare.headline: 'fd_debiased' has no interval"),
     ({**ARMS, "compare": {"smallest_effect": {"psnr.x": 1.0}}}, r"arms cannot be judged by 'psnr.x'"),
     ({"data": {"train": {"count": 2**40}}}, r"data.train: count: found 1099511627776"),
-    ({"data": {"train": {"kind": ["toy"]}}}, r"data.train.kind: expected the name of a reader"),
+    ({"data": {"train": {"kind": ["toy"]}}}, r"data.train.kind: expected the reader's name"),
 ]
 
 

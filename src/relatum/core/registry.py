@@ -39,7 +39,7 @@ class Registry(Generic[T]):
         if name is None:
             raise RecipeError(f"{where}: say which {self.noun}{near('', self.classes)}")
         if not isinstance(name, str):
-            raise RecipeError(f"{where}: expected the name of a {self.noun}, found {name!r}{near('', self.classes)}")
+            raise RecipeError(f"{where}: expected the {self.noun}'s name, found {name!r}{near('', self.classes)}")
         if name not in self.classes:
             raise RecipeError(f"{where}: no {self.noun} of kind {name!r}{near(name, self.classes)}")
         return self.classes[name]
