@@ -257,6 +257,8 @@ def _warnings(o: Outcomes) -> list[str]:
     found += [f"{name}, seed {seed}: {text}" for (name, seed), result in o.results.items() for text in result.warnings]
     if o.skipped:
         found.append(f"{len(o.skipped)} rows were skipped; the first: {o.skipped[0]}")
+    if o.recipe.compare.workers > 1:
+        found.append(f"Speeds were taken with {o.recipe.compare.workers} trials side by side; cost ratios are rough.")
     found += _copying(o)
     return [*found, *filter(None, [_copying_wins(o)])]
 
