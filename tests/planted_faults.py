@@ -117,7 +117,7 @@ FAULTS = [
     Fault("objectives", "blend: warm-up never ends", OBJECTIVES + "blend.py", "min(1.0, step / self.warmup_steps)", "step / self.warmup_steps"),
     Fault("objectives", "blend: min-SNR of v as of eps", OBJECTIVES + "blend.py", "return capped * torch.where(", "return level.snr.clamp_max(gamma) / level.snr * torch.where("),
     Fault("objectives", "blend: cap ignored", OBJECTIVES + "blend.py", "(cap / balance.clamp_min", "(1e9 / balance.clamp_min"),
-    Fault("objectives", "blend: cap also lifts", OBJECTIVES + "blend.py", ".tiny)).clamp_max(1)", ".tiny))"),
+    Fault("objectives", "blend: cap also lifts", OBJECTIVES + "blend.py", "clamp_min(TINY)).clamp_max(1)", "clamp_min(TINY))"),
     Fault("objectives", "blend: advice overrules the recipe", OBJECTIVES + "blend.py", '**getattr(judge, "advice", {}), **{k: v for k, v in table.items() if k in of_term}', '**{k: v for k, v in table.items() if k in of_term}, **getattr(judge, "advice", {})'),
     Fault("step", "views swapped", "models/denoiser.py", "zip(asks, parts, strict=True)", "zip(asks[::-1], parts, strict=True)"),
     Fault("step", "times interleaved", "models/denoiser.py", "level.time.repeat(k)", "level.time.repeat_interleave(k)"),

@@ -16,6 +16,7 @@ from relatum.engine.monitors import Monitors
 from relatum.engine.step import Step
 from relatum.objectives.blend import read_blend
 from relatum.objectives.contrast import Contrast
+from relatum.objectives.key_queue import KeyQueue
 from support.outcomes import in_ranks, make_outcome, take
 
 FORMS: list[Any] = [{}, {"similarity": "cosine"}, {"similarity": "dot"}, {"temperature": 0.05}, {"faithful": True}]
@@ -212,3 +213,14 @@ def test_an_inactive_objective_is_named(accuracy: float, steps: int, warns: bool
         monitors.see(Step({"denoise": one}, one, {"pull/nce_accuracy": torch.full((2,), accuracy)}))
     monitors.record(ONE)
     assert [warning.startswith("objective inactive: pull's") for warning in monitors.warnings] == [True] * warns
+
+
+def test_the_queue_keeps_the_newest() -> None:
+    """Batches (0, 1), (2, 3), (4, 5) into three places: 3, 4, 5 are left, latents and names alike."""
+    queue = KeyQueue()
+    for first in (0, 2, 4):
+        numbers = torch.arange(first, first + 2)
+        queue.push(numbers.float().reshape(2, 1, 1, 1), numbers, 3)
+    latents, names = queue.read(torch.zeros(1, 1, 1, 1), torch.zeros(1, dtype=torch.long))
+    assert names.tolist() == [3, 4, 5]
+    assert latents.flatten().tolist() == [3.0, 4.0, 5.0]
