@@ -21,7 +21,15 @@ KINDS = "contract", "worked", "pinned"
 
 # Which tests look at a part; files of these names in each kind's folder, as far as they exist.
 TESTS = {
-    "core": ("test_objective_contract", "test_draws", "test_load", "test_contrast", "test_step", "test_core_pinned"),
+    "core": (
+        "test_objective_contract",
+        "test_outcome",
+        "test_draws",
+        "test_load",
+        "test_contrast",
+        "test_step",
+        "test_core_pinned",
+    ),
     "objectives": ("test_objective_contract", "test_contrast", "test_contrast_claims", "test_denoise_blend"),
     "step": ("test_step", "test_models", "test_pipelines"),
     "metrics": ("test_metric_contract", "test_metric_numbers", "test_metrics_pinned"),
