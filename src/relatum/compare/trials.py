@@ -18,7 +18,7 @@ import torch
 from ..core.shapes import Pixels
 from ..jobs.editing import Suite, edited, open_suite
 from ..jobs.opening import encode, open_final, open_model
-from ..jobs.training import cache_folder, open_data, train_recipe
+from ..jobs.training import cache_folder, is_finished, open_data, train_recipe
 from ..recipe import Recipe, recipe_from
 
 __all__ = ["edit_suite", "run_trials", "trial_folder"]
@@ -46,7 +46,8 @@ def run_trials(recipe: Recipe, folder: Path, trials: Sequence[Trial], quiet: boo
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(recipe.compare.workers, context, _begin, (threads, os.getpid())) as pool:
         table, place = recipe.table(), str(recipe.folder)
-        running = {t: pool.submit(_train, table, place, str(trial_folder(folder, *t)), *t) for t in trials}
+        todo = [t for t in trials if not is_finished(trial_folder(folder, *t))]
+        running = {t: pool.submit(_train, table, place, str(trial_folder(folder, *t)), *t) for t in todo}
         try:
             for trial, future in running.items():
                 future.result()

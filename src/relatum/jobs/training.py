@@ -33,7 +33,17 @@ from ..recipe import Recipe, digest
 from .opening import Opened, Rows, check_settings, encode, open_model, open_rows, open_task, require_columns, step_of
 from .pretraining import ENCODERS, encoder_job
 
-__all__ = ["Data", "cache_folder", "finished", "open_data", "run_folder", "signature", "train_recipe", "write_run_card"]
+__all__ = [
+    "Data",
+    "cache_folder",
+    "finished",
+    "is_finished",
+    "open_data",
+    "run_folder",
+    "signature",
+    "train_recipe",
+    "write_run_card",
+]
 
 DONE = "done.json"
 
@@ -87,7 +97,7 @@ def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None =
     folder = folder or run_folder(recipe)
     check_settings(recipe)
     mine = signature(recipe)
-    if (folder / DONE).is_file() and (folder / "final").is_dir():
+    if is_finished(folder):
         return finished(folder, mine)
     with _alone(folder):
         return _train(recipe, folder, data, mine, quiet)
@@ -155,6 +165,11 @@ def _alone(folder: Path) -> AbstractContextManager[None]:
 
 def _first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0  # the process group may not be up yet, or be gone
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run ended here, with whatever settings; `finished` checks those."""
+    return (folder / DONE).is_file() and (folder / "final").is_dir()
 
 
 def finished(folder: Path, signature: str) -> Result:
