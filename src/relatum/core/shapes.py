@@ -7,12 +7,13 @@ Latents are float32, about unit variance, after the codec's scaling. Pixels are 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Features", "Keys", "Latents", "Masks", "NullTokens", "PerSample", "Pixels", "Tokens", "VideoLatents"]
+__all__ = ["Features", "Keys", "Latents", "Masks", "NullTokens", "PerSample", "Pixels", "Tokens", "VideoLatents", "Videos"]
 
 PerSample = Float[Tensor, "b"]
 Keys = Int[Tensor, "b"]
 Latents = Float[Tensor, "b c *grid"]
 VideoLatents = Float[Tensor, "b c t h w"]
+Videos = Float[Tensor, "b 3 t h w"]
 Pixels = Float[Tensor, "b 3 h w"]
 Masks = Float[Tensor, "b 1 h w"]
 Tokens = Float[Tensor, "b n d"]

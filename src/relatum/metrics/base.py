@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from ..core.shapes import Features, Masks, Pixels
+from ..core.shapes import Masks, Pixels, Videos
 
 __all__ = ["Estimate", "MeanMetric", "Metric", "Samples", "mean_of"]
 
@@ -38,16 +39,21 @@ class Samples:
 
     ids: (b) names, equal over arms, so that results pair. pixels: "generated", and where known "source", "target".
     masks: "changed": 1 where the edit may change pixels. texts: "instruction", "source", "target" captions.
-    masks are on the pixel grid. features: by "extractor:what" ("clip:generated", "clip:text:target").
-    facts: one mapping a sample, the toy world's truth.
+    masks are on the pixel grid. features: by "extractor:what" ("clip:generated", "clip:text:target"), (b d); of the frames of a
+    video "extractor:frames:what", (b t d). facts: one mapping a sample, the toy world's truth.
+    videos: "generated", and where known "target", the true frames at the same times. Frame 0 of both is the frame that was given
+    (the source); generated frames begin at 1. flows: (b 2 t-1 h w), true motion of the target in pixels, from each frame to the
+    next, x (right) then y (down), where it is known.
     """
 
     ids: Sequence[str]
     pixels: Mapping[str, Pixels] = field(default_factory=dict)
     masks: Mapping[str, Masks] = field(default_factory=dict)
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    features: Mapping[str, Features] = field(default_factory=dict)
+    features: Mapping[str, Float[Tensor, "b *t d"]] = field(default_factory=dict)
     facts: Sequence[Mapping[str, Any]] = ()
+    videos: Mapping[str, Videos] = field(default_factory=dict)
+    flows: Mapping[str, Float[Tensor, "b 2 t h w"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,7 +94,8 @@ class MeanMetric:
     """The common part of metrics that are a mean over samples: keeps every sample's score, for paired statistics.
 
     scores: the headline by id. also: further numbers by name ("source" of clip_sim), each {id: score}. also_better: which of them
-    have a better side; the others only describe.
+    have a better side; the others only describe. series: of metrics on videos, {id: one value a frame} by name, for curves over
+    the steps of a rollout; value 0 belongs to the given frame.
     """
 
     wants: ClassVar[frozenset[str]] = frozenset()
@@ -96,6 +103,7 @@ class MeanMetric:
 
     scores: dict[str, float] = field(default_factory=dict, init=False)
     also: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
+    series: dict[str, dict[str, list[float]]] = field(default_factory=dict, init=False)
 
     def keep(self, ids: Sequence[str], values: Tensor, also: str = "") -> None:
         """Store one score a sample, values (b,), as the headline or under a further name."""
@@ -106,6 +114,12 @@ class MeanMetric:
         self.scores.update(other.scores)
         for name, scores in other.also.items():
             self.also.setdefault(name, {}).update(scores)
+        for name, values in other.series.items():
+            self.series.setdefault(name, {}).update(values)
+
+    def keep_series(self, ids: Sequence[str], name: str, values: Float[Tensor, "b t"]) -> None:
+        """Store one value a frame and sample."""
+        self.series.setdefault(name, {}).update(zip(ids, values.detach().double().cpu().tolist(), strict=True))
 
     def compute(self) -> Estimate:
         return mean_of(self.scores)
