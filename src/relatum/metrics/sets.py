@@ -27,24 +27,26 @@ class FeatureSets:
     """Keeps the features of both sets by sample id, so that shards merge, order does not matter and compare can resample.
 
     extractor: a name ("tinyconv", "randconv", "clip"), folder, file or hub id; see metrics/extractors.
+    of: what is embedded: "" images, "frames:" every frame of a video (kept as (t, d)), "clips:" videos whole.
     """
 
     better: ClassVar[Literal["higher", "lower"]] = "lower"
+    of: ClassVar[str] = ""
 
     extractor: str = "tinyconv"
     kept: dict[str, dict[str, Tensor]] = field(default_factory=lambda: {"generated": {}, "target": {}}, init=False)
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset(f"features:{self.extractor}:{side}" for side in ("generated", "target"))
+        return frozenset(f"features:{self.extractor}:{self.of}{side}" for side in ("generated", "target"))
 
     def update(self, samples: Samples) -> None:
         """A batch may hold one side alone, where the sets are not paired."""
-        present = [side for side in self.kept if f"{self.extractor}:{side}" in samples.features]
+        present = [side for side in self.kept if f"{self.extractor}:{self.of}{side}" in samples.features]
         if not present:
             raise DataError(f"no features of extractor {self.extractor!r} among: {', '.join(samples.features) or 'none'}")
         for side in present:
-            rows = samples.features[f"{self.extractor}:{side}"].detach().double().cpu()
+            rows = samples.features[f"{self.extractor}:{self.of}{side}"].detach().double().cpu()
             self.kept[side].update(zip(samples.ids, rows, strict=True))
 
     def merge(self, other: FeatureSets) -> None:
@@ -53,10 +55,16 @@ class FeatureSets:
 
     @property
     def sets(self) -> tuple[list[str], Tensor, list[str], Tensor]:
-        """ids and features (n, d) float64 of generated, then of target, each in the order of its ids."""
+        """ids and features (n, d) float64 of generated, then of target, each in the order of its ids; of frames those of `last`."""
         ids = {side: sorted(rows) for side, rows in self.kept.items()}
-        x, y = (torch.stack([self.kept[side][i] for i in ids[side]]) if ids[side] else torch.zeros(0, 1) for side in self.kept)
+        rows = {side: [kept[i] if kept[i].ndim == 1 else kept[i][self.last] for i in ids[side]] for side, kept in self.kept.items()}
+        x, y = (torch.stack(rows[side]) if rows[side] else torch.zeros(0, 1) for side in self.kept)
         return ids["generated"], x, ids["target"], y
+
+    @property
+    def last(self) -> int:
+        """Of frames: the last step that every rollout has, counted from the given frame as 0."""
+        return min((len(row) for kept in self.kept.values() for row in kept.values()), default=0) - 1
 
     @property
     def count(self) -> int:

@@ -1,0 +1,350 @@
+"""How a rollout wears out: statistics of every frame by step, their Theil-Sen slopes, half-lives, and the distance to real frames.
+
+What is measured a frame knows no model and no extractor: sharpness, noise, level and contrast. A rollout that holds together
+keeps them; one that conditions each frame on its last output feeds its own faults back, and they run away step by step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import conv2d, cosine_similarity
+
+from ..core.errors import DataError, ShapeError
+from ..core.registry import metric
+from ..core.shapes import Pixels
+from .base import Estimate, MeanMetric, Samples
+from .kernel import kernel_estimate, kernel_statistic
+from .sets import FeatureSets, Statistic
+
+__all__ = ["Drift", "HalfLife", "KdDrift", "correlation", "drift_series", "half_life", "noise", "sharpness", "theil_sen", "trend"]
+
+LUMA = (0.299, 0.587, 0.114)
+LEAST = 8  # pixels an edge
+ROUNDING = 1e-4  # share of energy that rounding to 8 bits leaves in the upper band of a picture of ordinary contrast
+HALF_LEVEL = 0.004  # half of 1/127.5, a gray level of pixels in [-1, 1]
+
+
+def sharpness(frames: Pixels) -> Float[Tensor, "b"]:
+    """(b,) share of the luma's energy above a quarter of the sampling rate, in [0, 1]; NaN for a frame without any contrast.
+
+    Luma Y less its weighted mean, under a periodic Hann window (hy · hx); power |FFT|²; bins with √(fy² + fx²) > 0.25 cycles a
+    pixel over all bins. Brightness, contrast and the picture's edges leave it alone. Blur lowers it, noise raises it: read
+    `noise` beside it.
+    """
+    luma = _luma(_checked(frames))
+    h, w = luma.shape[-2:]
+    hann = (torch.hann_window(n, periodic=True, dtype=torch.float64) for n in (h, w))
+    window = torch.outer(*hann)
+    centered = luma - ((luma * window).sum((1, 2)) / window.sum())[:, None, None]
+    power = torch.fft.fft2(centered * window).abs().square()
+    fy, fx = torch.fft.fftfreq(h, dtype=torch.float64), torch.fft.fftfreq(w, dtype=torch.float64)
+    upper = (fy[:, None].square() + fx[None, :].square()).sqrt() > 0.25
+    total = power.sum((1, 2))
+    share = (power * upper).sum((1, 2)) / total
+    return torch.where(total > 1e-12 * window.square().sum() * h * w, share, torch.nan)
+
+
+def noise(frames: Pixels) -> Float[Tensor, "b"]:
+    """(b,) standard deviation of white noise in the units of pixels in [-1, 1], estimated within the frame.
+
+    median |I * N| / (0.6745 · 6) over all pixels and channels, with Immerkær's mask N (1996: [1 -2 1; -2 4 -2; 1 -2 1], blind to
+    ramps, root of squares 6). The median in place of his mean: edges, in less than half of the pixels, do not count as noise.
+    """
+    pixels = _checked(frames)
+    line = torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64)
+    mask = torch.outer(line, line)[None, None]
+    rough = conv2d(pixels.flatten(0, 1)[:, None], mask).abs().reshape(len(pixels), -1)
+    return torch.from_numpy(np.median(rough.numpy(), axis=1)) / (0.6744897501960817 * 6)
+
+
+def correlation(frames: Pixels, other: Pixels) -> Float[Tensor, "b"]:
+    """(b,) Pearson correlation of two frames' pixels, channels pooled, each about its own mean a channel. In [-1, 1].
+
+    1 for the same picture, blind to level and contrast, about 0 for pictures that have nothing in common. NaN where either has no
+    contrast or holds NaN (no truth known).
+    """
+    a, b = (f.double() - f.double().mean((2, 3), keepdim=True) for f in (frames, other))
+    scale = (a.square().sum((1, 2, 3)) * b.square().sum((1, 2, 3))).sqrt()
+    still = 1e-9 * a[0].numel()
+    return torch.where(scale > still, (a * b).sum((1, 2, 3)) / scale, torch.nan).clamp(-1, 1)
+
+
+def theil_sen(values: Float[Tensor, "t"]) -> float:
+    """The median of the slopes of all pairs, (vj - vi)/(j - i) a step (Theil 1950; Sen 1968); NaN values are left out.
+
+    Exact: all t(t - 1)/2 pairs. Up to 29 % of the values may be anything without moving it far. NaN below two known values.
+
+    >>> theil_sen(torch.tensor([0.0, 1.0, 2.0, 30.0]))  # slopes 1, 1, 10, 1, 14.5, 28: the middle two are 1 and 10
+    5.5
+    """
+    y = values.detach().double().cpu().numpy()
+    step = np.flatnonzero(np.isfinite(y))
+    if len(step) < 2:
+        return math.nan
+    i, j = np.triu_indices(len(step), 1)
+    return float(np.median((y[step[j]] - y[step[i]]) / (step[j] - step[i])))
+
+
+class HalfLife(NamedTuple):
+    """steps: when half was lost. censored: it was not lost within what was seen, and `steps` is the last step seen."""
+
+    steps: float
+    censored: bool
+
+
+def half_life(values: Float[Tensor, "t"], start: float | None = None, floor: float = 0.0) -> HalfLife:
+    """The first step at which a falling quality has lost half of what lies between `start` and `floor`.
+
+    values: the quality at steps 0, 1, ...; start: None takes values[0]. Between two steps linear interpolation. A quality that
+    never comes down to (start + floor)/2 is censored at its last known step: that step is a lower limit, and a mean over such
+    values is a mean restricted to the horizon, comparable between rollouts of one length only. NaN values are stepped over; NaN and
+    censored where none is known. DataError unless start lies above floor.
+
+    >>> half_life(torch.tensor([1.0, 0.9, 0.4, 0.2]))  # 0.5 is passed 4/5 of the way from step 1 to step 2
+    HalfLife(steps=1.8, censored=False)
+    """
+    known = [(step, value) for step, value in enumerate(values.detach().double().cpu().tolist()) if value == value]
+    if not known:
+        return HalfLife(math.nan, True)
+    top = known[0][1] if start is None else start
+    if not top > floor:
+        raise DataError(f"a half-life needs a quality that starts above its floor, found start {top:.4g} and floor {floor:.4g}")
+    half = floor + (top - floor) / 2
+    before = (0, top)
+    for step, value in known:
+        if value <= half:
+            gap = before[1] - value
+            share = (before[1] - half) / gap if gap > 0 else 0.0
+            return HalfLife(before[0] + share * (step - before[0]), False)
+        before = (step, value)
+    return HalfLife(float(known[-1][0]), True)
+
+
+def drift_series(video: Float[Tensor, "t 3 h w"], target: Float[Tensor, "s 3 h w"] | None = None) -> dict[str, Float[Tensor, "t"]]:
+    """Statistics of every frame of one video, pixels in [-1, 1]; frame 0 is the given frame.
+
+    sharpness, noise: as above. mean, std: level and contrast, averaged over the channels. red, green, blue: the channels' means.
+    to_first: mean squared difference from frame 0. like_first: `correlation` with it. With target, the true frames at the same
+    times (fewer, or frames of NaN, where the truth is not known): error, the mean squared difference from them, and like_truth.
+    """
+    frames = _checked(video)
+    means, deviations = frames.mean((2, 3)), frames.std((2, 3), correction=0)
+    first = frames[:1].expand_as(frames)
+    series = {
+        "sharpness": sharpness(video),
+        "noise": noise(video),
+        "mean": means.mean(1),
+        "std": deviations.mean(1),
+        **dict(zip(("red", "green", "blue"), means.unbind(1), strict=True)),
+        "to_first": (frames - first).square().mean((1, 2, 3)),
+        "like_first": correlation(frames, first),
+    }
+    if target is not None:
+        truth = _truth(target, frames)
+        series["error"] = (frames - truth).square().mean((1, 2, 3))
+        series["like_truth"] = correlation(frames, truth)
+    return series
+
+
+def trend(series: Mapping[str, Float[Tensor, "t"]]) -> Float[Tensor, "6"]:
+    """How fast a video's look changes: Theil-Sen slopes a step over frames 1, 2, ... of its six statistics, in relative units.
+
+    ln(sharpness + 1e-4), ln(std + .004), noise / s, red / s, green / s, blue / s, with s the given frame's std + .004: each is the
+    change relative to what was given, so that 1 means a factor e or a whole standard deviation. Below 1e-4 and .004, half a gray
+    level, rounding to 8 bits rules; a flat frame has sharpness 0 here. NaN below two generated frames.
+    """
+    return torch.tensor([theil_sen(values[1:]) for values in _relative(series)], dtype=torch.float64)
+
+
+def _relative(series: Mapping[str, Tensor]) -> list[Float[Tensor, "t"]]:
+    logs = [(series["sharpness"].nan_to_num(0.0) + ROUNDING).log(), (series["std"] + HALF_LEVEL).log()]
+    return [*logs, *(series[name] / (series["std"][0] + HALF_LEVEL) for name in ("noise", "red", "green", "blue"))]
+
+
+def _luma(pixels: Tensor) -> Float[Tensor, "b h w"]:
+    return (pixels * torch.tensor(LUMA, dtype=pixels.dtype).reshape(1, 3, 1, 1)).sum(1)
+
+
+def _checked(frames: Tensor) -> Float[Tensor, "b 3 h w"]:
+    if frames.ndim != 4 or frames.shape[1] != 3:
+        raise ShapeError(f"expected frames (t, 3, height, width) of one video, found {tuple(frames.shape)}")
+    if len(frames) == 0 or min(frames.shape[-2:]) < LEAST:
+        raise ShapeError(f"drift needs frames of {LEAST} pixels an edge or more, found {tuple(frames.shape)}")
+    bad = (~frames.isfinite()).flatten(1).any(1).nonzero().flatten()
+    if len(bad):
+        raise DataError(f"frame {int(bad[0])} of {len(frames)} holds NaN or infinity ({len(bad)} such frames)")
+    return frames.detach().double().cpu()
+
+
+def _truth(target: Tensor, frames: Tensor) -> Tensor:
+    """The true frames, of equal count: NaN where the truth ends early."""
+    if target.ndim != 4 or target.shape[1:] != frames.shape[1:]:
+        raise ShapeError(
+            f"target: expected frames of shape (t, {', '.join(map(str, frames.shape[1:]))}), found {tuple(target.shape)}"
+        )
+    truth = torch.full_like(frames, math.nan)
+    count = min(len(frames), len(target))
+    truth[:count] = target[:count].detach().double().cpu()
+    return truth
+
+
+@metric("drift")
+@dataclass
+class Drift(MeanMetric):
+    """How fast a rollout's look changes, by its own frames: the length of `trend`, relative change a step. 0 for a frozen frame.
+
+    Why this headline. Faults that feed back show as a trend in simple statistics, in either direction: blur and sharpening, fading
+    and over-contrast, noise, a creeping tint. A slope of one of them can stand still while another runs away, so all are taken in
+    relative units, and the sign goes. Theil-Sen, because one odd frame is no drift; over the generated frames alone, because the
+    step from the given frame to the first output is one loss, not wear (`jump`: that step, in the same units). It asks nothing
+    of the truth, so it means the same on anyone's video. What it cannot see: a wrong but steady picture (`error_slope`,
+    `truth_half_life`) and a frozen one, which scores 0 (read a metric of motion beside it). Real video does not score 0 either:
+    `real` is its own trend at the same steps, the floor to read against; `against_truth` is the length of the difference of both.
+
+    Beside it, by rollout: sharpness_slope, noise_slope, contrast_slope, color_slope (length over the three channels), as in
+    `trend`; first_half_life, truth_half_life: of the correlation with the given frame and with the true frame, from 1 towards 0,
+    with first_censored, truth_censored: 1 where it held to the last step; error_slope: of the mean squared error a step; and with
+    clip, an extractor of images and texts: prompt (100 · cos, mean over generated frames), prompt_slope, cosine_slope (of the
+    cosine with the given frame). The bootstrap of compare resamples rollouts' sources: a rollout's frames stay together.
+
+    series, a value a frame: sharpness, noise, mean, std, to_first, like_first, error, like_truth, real_sharpness, real_noise,
+    real_mean, real_std, and with clip prompt and first_cosine.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"videos:generated"})
+    better: ClassVar[Literal["higher", "lower"]] = "lower"
+    also_better: ClassVar[Mapping[str, Literal["higher", "lower"]]] = {
+        "jump": "lower", "against_truth": "lower", "error_slope": "lower", "truth_half_life": "higher", "truth_censored": "higher",
+        "prompt": "higher", "prompt_slope": "higher",
+    }  # fmt: skip
+
+    clip: str = ""
+
+    @property
+    def wants(self) -> frozenset[str]:  # type: ignore[override]
+        seen = frozenset({"videos:target"})
+        return seen | {f"features:{self.clip}:{what}" for what in ("frames:generated", "text:target")} if self.clip else seen
+
+    def update(self, samples: Samples) -> None:
+        target = samples.videos.get("target")
+        for i, name in enumerate(samples.ids):
+            video, truth = samples.videos["generated"][i].movedim(0, 1), None if target is None else target[i].movedim(0, 1)
+            try:
+                self._update_one(name, video, truth)
+            except (DataError, ShapeError) as error:
+                raise type(error)(f"drift of {name!r}: {error}") from error
+        if self.clip:
+            self._update_clip(samples)
+
+    def _update_one(self, name: str, video: Tensor, truth: Tensor | None) -> None:
+        series = drift_series(video, truth)
+        slopes = trend(series)
+        relative = torch.stack(_relative(series))
+        known = {"": slopes.norm(), "sharpness_slope": slopes[0], "contrast_slope": slopes[1], "noise_slope": slopes[2]}
+        known["color_slope"] = slopes[3:].norm()
+        known["jump"] = (relative[:, 1] - relative[:, 0]).norm() if len(video) > 1 else torch.tensor(math.nan)
+        known |= _lives("first", series["like_first"])
+        if truth is not None:
+            known |= _lives("truth", series["like_truth"]) | {"error_slope": torch.tensor(theil_sen(series["error"][1:]))}
+            real = _real(truth)
+            length = torch.tensor(math.nan)
+            if real:
+                series |= {f"real_{what}": real[what] for what in ("sharpness", "noise", "mean", "std")}
+                # fewer true frames: their trend and ours over the same steps
+                ours = trend({what: values[: len(real["std"])] for what, values in series.items()})
+                length, known["against_truth"] = trend(real).norm(), (ours - trend(real)).norm()
+            known["real"] = length
+            known.setdefault("against_truth", length)
+        for what, value in known.items():
+            self.keep([name], value.reshape(1), also=what)
+        for what in (name for name in series if name not in ("red", "green", "blue")):
+            self.keep_series([name], what, _padded(series[what], len(video))[None])
+
+    def _update_clip(self, samples: Samples) -> None:
+        frames = samples.features.get(f"{self.clip}:frames:generated")
+        if frames is None:
+            return
+        frames = frames.detach().double().cpu()
+        first = cosine_similarity(frames, frames[:, :1], dim=2)
+        self.keep_series(samples.ids, "first_cosine", first)
+        self.keep(samples.ids, torch.tensor([theil_sen(values[1:]) for values in first]), also="cosine_slope")
+        words = samples.features.get(f"{self.clip}:text:target")
+        if words is not None:
+            prompt = 100 * cosine_similarity(frames, words.detach().double().cpu()[:, None], dim=2)
+            self.keep_series(samples.ids, "prompt", prompt)
+            self.keep(samples.ids, prompt[:, 1:].mean(1), also="prompt")
+            self.keep(samples.ids, torch.tensor([theil_sen(values[1:]) for values in prompt]), also="prompt_slope")
+
+
+def _lives(which: str, quality: Tensor) -> dict[str, Tensor]:
+    """A rollout without any generated frame, or without known quality, has no half-life."""
+    if bool(quality[1:].isnan().all()):
+        return {f"{which}_half_life": torch.tensor(math.nan), f"{which}_censored": torch.tensor(math.nan)}
+    life = half_life(torch.cat([torch.ones(1, dtype=quality.dtype), quality[1:]]))
+    return {f"{which}_half_life": torch.tensor(life.steps), f"{which}_censored": torch.tensor(float(life.censored))}
+
+
+def _real(truth: Tensor) -> dict[str, Tensor]:
+    """Statistics of the true frames up to the first unknown one."""
+    unknown = (~truth.isfinite()).flatten(1).any(1).nonzero().flatten()
+    count = int(unknown[0]) if len(unknown) else len(truth)
+    return drift_series(truth[:count]) if count else {}
+
+
+def _padded(values: Tensor, length: int) -> Tensor:
+    out = torch.full((length,), math.nan, dtype=torch.float64)
+    count = min(length, len(values))
+    out[:count] = values[:count]
+    return out
+
+
+@metric("kd_drift")
+@dataclass
+class KdDrift(FeatureSets):
+    """Kernel distance between generated frames at the last step and the real frames at the same offset; unbiased, may be negative.
+
+    `curves`: the same at every step, entry k for step k (0: the given frame, the same on both sides). Against real frames at
+    *that* offset, because the real frames' own distribution moves on too. Rollouts of equal ids are paired: an output is not
+    compared with its own true frame (see `kernel_estimate`). Frames of NaN (no truth) are left out at their step; where rollouts
+    differ in length, the last step is that of the shortest, and the note says so. origin: as of `kd`.
+    """
+
+    of: ClassVar[str] = "frames:"
+
+    origin: Literal["auto", "zero", "pooled"] = "auto"
+
+    @property
+    def curves(self) -> list[Estimate]:
+        """The distance at each step, with its jackknife standard error."""
+        return [self._at(step) for step in range(self.last + 1)] if self.count > 1 else []
+
+    def estimate(self) -> Estimate:
+        last, lengths = self._at(self.last), {len(rows) for kept in self.kept.values() for rows in kept.values()}
+        uneven = f"rollouts of {min(lengths)} to {max(lengths)} frames: step {self.last} is the last they share"
+        note = "; ".join(part for part in (last.note, uneven if len(lengths) > 1 else "") if part)
+        return Estimate(last.value, last.stderr, last.n, note)
+
+    def statistic(self) -> Statistic | None:
+        ids_x, x, ids_y, y = self.sets
+        if self.count < 2 or not bool(x.isfinite().all() and y.isfinite().all()):
+            return None
+        return kernel_statistic(x, y, paired=ids_x == ids_y, origin=self.origin)
+
+    def _at(self, step: int) -> Estimate:
+        rows = {
+            side: {i: f[step] for i, f in sorted(kept.items()) if bool(f[step].isfinite().all())}
+            for side, kept in self.kept.items()
+        }
+        count = min(len(kept) for kept in rows.values())
+        if count < 2:
+            return Estimate(math.nan, None, count, "fewer than 2 known frames a set")
+        x, y = (torch.stack(list(kept.values())) for kept in rows.values())
+        return kernel_estimate(x, y, paired=list(rows["generated"]) == list(rows["target"]), origin=self.origin)
