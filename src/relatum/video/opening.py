@@ -1,0 +1,133 @@
+"""Opening a video file safely: a regular file, by its resolved path, in a container that leads to no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import DataError, MissingExtra
+
+__all__ = ["CONTAINERS", "Limits", "open_video", "shown"]
+
+# libavformat's demuxers by name. None of them is a playlist: hls, dash, concat and image sequences would open further files.
+CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "gif")
+_SUFFIXES = {
+    **dict.fromkeys((".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".qt"), "mov"),
+    **dict.fromkeys((".mkv", ".webm"), "matroska"),
+    **dict.fromkeys((".avi", ".divx"), "avi"),
+    **dict.fromkeys((".ts", ".m2ts", ".mts"), "mpegts"),
+    **dict.fromkeys((".mpg", ".mpeg", ".vob"), "mpeg"),
+    **dict.fromkeys((".wmv", ".asf"), "asf"),
+    **dict.fromkeys((".ogv", ".ogg"), "ogg"),
+    **{".flv": "flv", ".gif": "gif"},
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused before it costs anything. max_seconds: None is any length."""
+
+    max_bytes: int = 8 * 2**30
+    max_megapixels: float = 50.0
+    max_seconds: float | None = None
+
+
+def shown(name: str | Path) -> str:
+    """A file name for a one-line message: as it is when printable, else with its escapes."""
+    text = str(name)
+    return text if text.isprintable() else ascii(text)
+
+
+@contextmanager
+def open_video(path: Path, limits: Limits) -> Iterator[tuple[Any, Any]]:
+    """PyAV's container and the video stream in it, set to decode in this thread alone. DataError for anything else."""
+    av, where = _library(), shown(path)
+    file = _regular(path, where, limits)
+    options = {
+        "format_whitelist": ",".join(CONTAINERS),
+        "protocol_whitelist": "file",
+        "max_pixels": str(max(int(limits.max_megapixels * 4e6), 10**6)),  # of what a damaged stream may claim
+    }
+    try:
+        container = av.open(f"file:{file}", options=options, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        raise DataError(f"{where}: {_why(file, error)}; replace the file or leave it out") from None
+    with container:
+        yield container, _stream(container, where, limits, options["max_pixels"])
+
+
+def other_name(path: Path, container: Any) -> str | None:
+    """What to note of a file whose suffix promises another container than it holds; None where they agree."""
+    names = container.format.name.split(",")
+    promised = _SUFFIXES.get(path.suffix.lower())
+    return None if promised is None or promised in names else f"named {shown(path.suffix)}, but holds {names[0]}"
+
+
+def _library() -> Any:
+    try:
+        import av
+        import av.error
+    except ImportError:
+        raise MissingExtra("av", "video", "reading videos") from None
+    return av
+
+
+def _regular(path: Path, where: str, limits: Limits) -> Path:
+    try:
+        file = path.resolve(strict=True)
+        if not file.is_file():
+            raise DataError(f"{where}: is not a regular file")
+        size = file.stat().st_size
+    except FileNotFoundError:
+        raise DataError(f"{where}: no such file") from None
+    except (OSError, RuntimeError, ValueError) as error:  # name too long, a loop of links, a null byte
+        raise DataError(f"{where}: cannot be opened ({error.strerror if isinstance(error, OSError) else error})") from None
+    if size == 0:
+        raise DataError(f"{where}: is empty (0 bytes); replace the file or leave it out")
+    if size > limits.max_bytes:
+        raise DataError(f"{where}: has {size:,} bytes, the limit is {limits.max_bytes:,}; cut the video, or raise max_bytes")
+    return file
+
+
+def _why(file: Path, error: Any) -> str:
+    try:
+        with file.open("rb") as data:
+            head = data.read(12)
+    except OSError as problem:
+        return f"cannot be read ({problem.strerror})"
+    if head[4:8] == b"ftyp":
+        return f"cannot be opened as mp4 ({error.strerror}); its index (moov) is missing or damaged, the file may be cut short"
+    return f"is not a video in one of the containers {', '.join(CONTAINERS)} ({error.strerror})"
+
+
+def _stream(container: Any, where: str, limits: Limits, max_pixels: str) -> Any:
+    from av.stream import Discard, Disposition
+
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
+    found = [stream for stream in container.streams.video if not stream.disposition & still]
+    if not found:
+        attached = ", only an attached picture" if container.streams.video else ""
+        others = ", ".join(sorted({stream.type for stream in container.streams if stream.type != "video"})) or "nothing else"
+        raise DataError(f"{where}: no video stream{attached} (holds {others}); leave it out")
+    best = container.streams.best("video")
+    stream = best if best in found else found[0]
+    if stream.codec_context is None:
+        raise DataError(f"{where}: no decoder for its video stream; convert it, for instance to H.264")
+    check_size(stream.width, stream.height, where, limits)
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+    stream.codec_context.thread_type = "NONE"
+    stream.codec_context.options = {"max_pixels": max_pixels}
+    return stream
+
+
+def check_size(width: int, height: int, where: str, limits: Limits) -> None:
+    if width <= 0 or height <= 0:
+        raise DataError(f"{where}: its video stream states no frame size ({width} x {height}); the file may be damaged")
+    if width * height > limits.max_megapixels * 1e6:
+        found = f"{width} x {height} = {width * height / 1e6:.1f} megapixels a frame"
+        raise DataError(f"{where}: {found}, the limit is {limits.max_megapixels:g}; shrink the video, or raise max_megapixels")
