@@ -5,9 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from .motion import DIRECTIONS, SPEEDS, MovingScene, Velocity, direction_of, speed_of, velocity_of
 from .scene import COLORS, PLACES, Ground, Object, Scene, Stream
 
-__all__ = ["AT", "RELATIONS", "a", "caption", "ground_words", "holds", "name", "negatives", "place_of", "reference", "relation"]
+__all__ = [
+    "AT",
+    "RELATIONS",
+    "a",
+    "caption",
+    "ground_words",
+    "holds",
+    "motion_caption",
+    "motion_negatives",
+    "name",
+    "negatives",
+    "place_of",
+    "reference",
+    "relation",
+]
 
 RELATIONS = ("left of", "right of", "above", "below")
 AT = {place: f"{'in' if ' ' in place or place == 'center' else 'at'} the {place}" for place in PLACES} | {
@@ -130,3 +145,58 @@ def _spoken(scene: Scene, key: int) -> tuple[Object, Object]:
 def _with(scene: Scene, new_first: Object, new_second: Object, first: Object, second: Object) -> Scene:
     exchange = {first: new_first, second: new_second}
     return replace(scene, objects=tuple(exchange.get(o, o) for o in scene.objects))
+
+
+def motion_caption(moving: MovingScene, key: int, paced: bool = False) -> str:
+    """A true sentence that names every object, how it moves at time 0 (it may bounce later), and the ground.
+
+    `key` decides the wording, the same for all scenes: whether speeds and sizes are told, and the order. With `paced` speeds are.
+    Of two objects not both are told, of three neither is, so that two fit into the 32 tokens of the bundled text encoder.
+
+    >>> scene = Scene((Object("ring", "red", "small", 0.3, 0.5), Object("star", "pink", "small", 0.7, 0.5)), Ground("white"))
+    >>> motion_caption(MovingScene(scene, ((-0.1, 0.0), (0.0, 0.0))), 2, paced=True)
+    'a slow red ring moves left and a pink star stands still on a white ground'
+    """
+    stream = Stream(key)
+    _, objects = _begin(stream, moving.start)
+    told = (stream.chance(0.5) and len(objects) < 3) or paced
+    sized = stream.chance(0.5) and len(objects) < (2 if told else 3)
+    velocities = dict(zip(moving.start.objects, moving.velocities, strict=True))
+    parts = [_moves(thing, velocities[thing], sized, told) for thing in objects]
+    return f"{_things(objects, parts, 'listed')} on {ground_words(moving.start.ground)}"
+
+
+def _moves(thing: Object, velocity: Velocity, sized: bool, paced: bool) -> str:
+    """ "a slow small red circle moves up left"."""
+    direction = direction_of(velocity)
+    pace = f"{speed_of(velocity)} " if paced and direction else ""
+    return f"{a(f'{pace}{name(thing, sized)}')} {f'moves {direction}' if direction else 'stands still'}"
+
+
+def motion_negatives(moving: MovingScene, key: int) -> dict[str, str]:
+    """Captions in the wording of `motion_caption(moving, key, paced=True)` that are false of the motion alone, by what is wrong.
+
+    "direction": one object moves another way, across or back; of the first four directions where its own is one of them.
+    "speed": one object is fast instead of slow or the other way round. "mover": two objects whose motions have different words have
+    exchanged them.
+    """
+    stream = Stream(key ^ 0x5EED)
+    velocities = moving.velocities
+    words = [(direction_of(v), speed_of(v)) for v in velocities]
+    false: dict[str, tuple[Velocity, ...]] = {}
+    movers = [i for i, (direction, _) in enumerate(words) if direction]
+    if movers:
+        at = stream.choice(movers)
+        direction, speed = words[at]
+        others = list(DIRECTIONS)[: 4 if direction in list(DIRECTIONS)[:4] else 8]
+        x, y = DIRECTIONS[direction]
+        turned = velocity_of(stream.choice([d for d in others if DIRECTIONS[d][0] * x + DIRECTIONS[d][1] * y < 0.1]), speed)
+        paced = velocity_of(direction, next(s for s in SPEEDS if s != speed))
+        false["direction"] = (*velocities[:at], turned, *velocities[at + 1 :])
+        false["speed"] = (*velocities[:at], paced, *velocities[at + 1 :])
+    unlike = [(i, j) for j in range(len(words)) for i in range(j) if words[i] != words[j]]
+    if unlike:
+        i, j = unlike[0]
+        exchanged = {i: velocities[j], j: velocities[i]}
+        false["mover"] = tuple(exchanged.get(k, v) for k, v in enumerate(velocities))
+    return {wrong: motion_caption(replace(moving, velocities=other), key, paced=True) for wrong, other in false.items()}

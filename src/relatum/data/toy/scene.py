@@ -17,6 +17,8 @@ __all__ = [
     "GROUND_COLORS",
     "HELD_OUT",
     "PLACES",
+    "REACH",
+    "RENDERER",
     "SHAPES",
     "SIZES",
     "TEXTURES",
@@ -82,7 +84,7 @@ HELD_OUT = frozenset(  # pairs of shape and color that only the split "held_out_
     }
 )
 
-_REACH = 1.2  # how far a shape's tips go beyond its radius
+REACH = 1.2  # how far a shape's tips go beyond its radius
 
 
 class Stream:
@@ -185,7 +187,7 @@ def draw_scene(stream: Stream, count: int, grounds: Sequence[Ground], pairs: Seq
         objects: list[Object] = []
         for shape, color in chosen:
             size = stream.choice(tuple(SIZES))
-            edge = _REACH * SIZES[size]
+            edge = REACH * SIZES[size]
             new = Object(shape, color, size, stream.between(edge, 1 - edge), stream.between(edge, 1 - edge))
             if not fits(new, objects):
                 break
