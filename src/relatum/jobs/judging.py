@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.errors import DataError
-from ..metrics.evaluate import Evaluation, build_metrics, evaluate, extractors_of
+from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
+from ..metrics.evaluate_folder import evaluate
 from ..recipe import Recipe
 from .editing import edited, evaluate_pixels, metric_tables, open_suite
 from .opening import device, encode, open_final, open_rows

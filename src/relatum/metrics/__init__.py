@@ -19,8 +19,10 @@ from .distance import (
     weighted_frechet,
     weighted_kernel,
 )
-from .evaluate import Evaluation, Evaluator, evaluate
+from .evaluate import Evaluation, Evaluator
+from .evaluate_folder import evaluate
 from .extractors import Extractor, Reading, comparable, open_extractor
+from .flicker import FlickerReading, motion_flicker
 from .pixels import psnr, ssim
 from .safety import wilson
 
@@ -32,6 +34,7 @@ __all__ = [
     "Evaluation",
     "Evaluator",
     "Extractor",
+    "FlickerReading",
     "MeanMetric",
     "Metric",
     "Moments",
@@ -49,6 +52,7 @@ __all__ = [
     "kernel_distance",
     "kernel_distance_subsets",
     "kernel_estimate",
+    "motion_flicker",
     "open_extractor",
     "psnr",
     "ssim",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,11 +20,10 @@ from torch.nn.functional import conv2d, cosine_similarity
 from ..core.errors import DataError, ShapeError
 from ..core.registry import metric
 from ..core.shapes import Pixels
-from .base import Estimate, MeanMetric, Samples
-from .kernel import kernel_estimate, kernel_statistic
-from .sets import FeatureSets, Statistic
+from .base import MeanMetric, Samples
+from .trends import half_life, theil_sen
 
-__all__ = ["Drift", "HalfLife", "KdDrift", "correlation", "drift_series", "half_life", "noise", "sharpness", "theil_sen", "trend"]
+__all__ = ["Drift", "correlation", "drift_series", "noise", "sharpness", "trend"]
 
 LUMA = (0.299, 0.587, 0.114)
 LEAST = 8  # pixels an edge
@@ -75,57 +74,6 @@ def correlation(frames: Pixels, other: Pixels) -> Float[Tensor, "b"]:
     scale = (a.square().sum((1, 2, 3)) * b.square().sum((1, 2, 3))).sqrt()
     still = 1e-9 * a[0].numel()
     return torch.where(scale > still, (a * b).sum((1, 2, 3)) / scale, torch.nan).clamp(-1, 1)
-
-
-def theil_sen(values: Float[Tensor, "t"]) -> float:
-    """The median of the slopes of all pairs, (vj - vi)/(j - i) a step (Theil 1950; Sen 1968); NaN values are left out.
-
-    Exact: all t(t - 1)/2 pairs. Up to 29 % of the values may be anything without moving it far. NaN below two known values.
-
-    >>> theil_sen(torch.tensor([0.0, 1.0, 2.0, 30.0]))  # slopes 1, 1, 10, 1, 14.5, 28: the middle two are 1 and 10
-    5.5
-    """
-    y = values.detach().double().cpu().numpy()
-    step = np.flatnonzero(np.isfinite(y))
-    if len(step) < 2:
-        return math.nan
-    i, j = np.triu_indices(len(step), 1)
-    return float(np.median((y[step[j]] - y[step[i]]) / (step[j] - step[i])))
-
-
-class HalfLife(NamedTuple):
-    """steps: when half was lost. censored: it was not lost within what was seen, and `steps` is the last step seen."""
-
-    steps: float
-    censored: bool
-
-
-def half_life(values: Float[Tensor, "t"], start: float | None = None, floor: float = 0.0) -> HalfLife:
-    """The first step at which a falling quality has lost half of what lies between `start` and `floor`.
-
-    values: the quality at steps 0, 1, ...; start: None takes values[0]. Between two steps linear interpolation. A quality that
-    never comes down to (start + floor)/2 is censored at its last known step: that step is a lower limit, and a mean over such
-    values is a mean restricted to the horizon, comparable between rollouts of one length only. NaN values are stepped over; NaN and
-    censored where none is known. DataError unless start lies above floor.
-
-    >>> half_life(torch.tensor([1.0, 0.9, 0.4, 0.2]))  # 0.5 is passed 4/5 of the way from step 1 to step 2
-    HalfLife(steps=1.8, censored=False)
-    """
-    known = [(step, value) for step, value in enumerate(values.detach().double().cpu().tolist()) if value == value]
-    if not known:
-        return HalfLife(math.nan, True)
-    top = known[0][1] if start is None else start
-    if not top > floor:
-        raise DataError(f"a half-life needs a quality that starts above its floor, found start {top:.4g} and floor {floor:.4g}")
-    half = floor + (top - floor) / 2
-    before = (0, top)
-    for step, value in known:
-        if value <= half:
-            gap = before[1] - value
-            share = (before[1] - half) / gap if gap > 0 else 0.0
-            return HalfLife(before[0] + share * (step - before[0]), False)
-        before = (step, value)
-    return HalfLife(float(known[-1][0]), True)
 
 
 def drift_series(video: Float[Tensor, "t 3 h w"], target: Float[Tensor, "s 3 h w"] | None = None) -> dict[str, Float[Tensor, "t"]]:
@@ -233,6 +181,11 @@ class Drift(MeanMetric):
         seen = frozenset({"videos:target"})
         return seen | {f"features:{self.clip}:{what}" for what in ("frames:generated", "text:target")} if self.clip else seen
 
+    @property
+    def also_extractors(self) -> Mapping[str, str]:
+        """Which of the further numbers rest on an extractor."""
+        return dict.fromkeys(("prompt", "prompt_slope", "cosine_slope"), self.clip)
+
     def update(self, samples: Samples) -> None:
         target = samples.videos.get("target")
         for i, name in enumerate(samples.ids):
@@ -304,47 +257,3 @@ def _padded(values: Tensor, length: int) -> Tensor:
     count = min(length, len(values))
     out[:count] = values[:count]
     return out
-
-
-@metric("kd_drift")
-@dataclass
-class KdDrift(FeatureSets):
-    """Kernel distance between generated frames at the last step and the real frames at the same offset; unbiased, may be negative.
-
-    `curves`: the same at every step, entry k for step k (0: the given frame, the same on both sides). Against real frames at
-    *that* offset, because the real frames' own distribution moves on too. Rollouts of equal ids are paired: an output is not
-    compared with its own true frame (see `kernel_estimate`). Frames of NaN (no truth) are left out at their step; where rollouts
-    differ in length, the last step is that of the shortest, and the note says so. origin: as of `kd`.
-    """
-
-    of: ClassVar[str] = "frames:"
-
-    origin: Literal["auto", "zero", "pooled"] = "auto"
-
-    @property
-    def curves(self) -> list[Estimate]:
-        """The distance at each step, with its jackknife standard error."""
-        return [self._at(step) for step in range(self.last + 1)] if self.count > 1 else []
-
-    def estimate(self) -> Estimate:
-        last, lengths = self._at(self.last), {len(rows) for kept in self.kept.values() for rows in kept.values()}
-        uneven = f"rollouts of {min(lengths)} to {max(lengths)} frames: step {self.last} is the last they share"
-        note = "; ".join(part for part in (last.note, uneven if len(lengths) > 1 else "") if part)
-        return Estimate(last.value, last.stderr, last.n, note)
-
-    def statistic(self) -> Statistic | None:
-        ids_x, x, ids_y, y = self.sets
-        if self.count < 2 or not bool(x.isfinite().all() and y.isfinite().all()):
-            return None
-        return kernel_statistic(x, y, paired=ids_x == ids_y, origin=self.origin)
-
-    def _at(self, step: int) -> Estimate:
-        rows = {
-            side: {i: f[step] for i, f in sorted(kept.items()) if bool(f[step].isfinite().all())}
-            for side, kept in self.kept.items()
-        }
-        count = min(len(kept) for kept in rows.values())
-        if count < 2:
-            return Estimate(math.nan, None, count, "fewer than 2 known frames a set")
-        x, y = (torch.stack(list(kept.values())) for kept in rows.values())
-        return kernel_estimate(x, y, paired=list(rows["generated"]) == list(rows["target"]), origin=self.origin)

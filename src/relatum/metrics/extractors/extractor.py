@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -11,20 +11,25 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ...core.errors import DataError
-from ...core.shapes import Features, Pixels
+from ...core.shapes import Features, Pixels, Videos
 from ..base import Estimate
 
-__all__ = ["KNOWN", "Extractor", "Reading", "comparable", "preprocess"]
+__all__ = ["KNOWN", "LEAST_FRAMES", "Extractor", "Reading", "comparable", "preprocess"]
 
 KNOWN: dict[tuple[str, str], dict[str, str]] = {}
-"""Names of the literature by (first 8 digits of the weights' hash, preprocessing), to which both must fit: "fd" -> "FID"."""
+"""Names of the literature by (first 8 digits of the weights' hash, preprocessing), to which both must fit: "fd" -> "FID", of clips
+"fd_clip" -> "FVD"."""
+
+LEAST_FRAMES = 10
+CHUNK = 64  # frames embedded at once
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """Features of images and, in a joint space, of texts.
+    """Features of images and, in a joint space, of texts; or of whole clips.
 
-    embed_images: pixels (b 3 h w) in [-1, 1] -> (b, d). embed_texts: texts -> (b, d), None without a text tower.
+    embed_images: pixels (b 3 h w) in [-1, 1] -> (b, d), None for a network of clips. embed_texts: texts -> (b, d), None without a
+    text tower. embed_clips: videos (b 3 t h w) -> (b, d), None for a network of images: there its frames' statistics serve.
     weights: hash of the weights. preprocessing: in words, part of the identity. in_loss: a training loss saw these features, so
     they never make a headline.
     """
@@ -32,9 +37,10 @@ class Extractor:
     name: str
     weights: str
     preprocessing: str
-    embed_images: Callable[[Pixels], Features]
+    embed_images: Callable[[Pixels], Features] | None = None
     embed_texts: Callable[[Sequence[str]], Features] | None = None
     in_loss: bool = False
+    embed_clips: Callable[[Videos], Features] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -48,11 +54,51 @@ class Extractor:
 
     def images(self, pixels: Pixels) -> Features:
         """(b, d) float32, without gradient. DataError where pixels leave [-1, 1] or are not finite."""
+        if self.embed_images is None:
+            raise DataError(f"extractor {self.name} is a network of clips and takes no images; name one of images (tinyconv, clip)")
+        self._in_range(pixels)
+        with torch.no_grad():
+            return self.embed_images(pixels).float()
+
+    def frames(self, videos: Videos) -> Float[Tensor, "b t d"]:
+        """(b, t, d) float32 of every frame by itself. A frame of NaN, one that is not known, has features of NaN."""
+        flat = videos.movedim(1, 2).flatten(0, 1)
+        known = ~flat.flatten(1).isnan().all(1)
+        if not bool(known.any()):
+            raise DataError(f"{self.name}: none of {len(flat)} frames is known; all are NaN")
+        parts = [self.images(chunk) for chunk in flat[known].split(CHUNK)]
+        features = torch.full((len(flat), parts[0].shape[1]), torch.nan, device=parts[0].device)
+        features[known.to(features.device)] = torch.cat(parts)
+        return features.unflatten(0, (len(videos), videos.shape[2]))
+
+    def clips(self, videos: Videos, frames: Float[Tensor, "b t d"] | None = None) -> Features:
+        """(b, d) float32 of whole clips; of a network of images the statistics of its frames over time (`framestats`).
+
+        frames: what `frames` gave, where it is at hand. DataError for fewer than 10 frames.
+        """
+        count = videos.shape[2]
+        if count < LEAST_FRAMES:
+            raise DataError(
+                f"{self.name}: clips of {count} frames; distances between clips need at least {LEAST_FRAMES} (roll out further)"
+            )
+        if self.embed_clips is None:
+            from .clips import framestats
+
+            return framestats(self.frames(videos) if frames is None else frames)
+        self._in_range(videos)
+        with torch.no_grad():
+            return self.embed_clips(videos).float()
+
+    def of_clips(self) -> Extractor:
+        """The same under the name that its features of clips have."""
+        if self.embed_clips is not None:
+            return self
+        return replace(self, name=f"{self.name} framestats", preprocessing=f"{self.preprocessing}, framestats")
+
+    def _in_range(self, pixels: Tensor) -> None:
         low, high = pixels.aminmax()
         if not (low >= -1.001 and high <= 1.001):  # false for NaN too
             raise DataError(f"{self.name}: pixels must lie in [-1, 1], found {low.item():.4g} to {high.item():.4g}")
-        with torch.no_grad():
-            return self.embed_images(pixels).float()
 
     def texts(self, texts: Sequence[str]) -> Features:
         """(b, d) float32, without gradient."""

@@ -13,20 +13,24 @@ from torch import Tensor
 from ...core.errors import DataError
 from ...core.fingerprint import fingerprint_of
 from ...core.shapes import Features, Pixels
+from .clips import VIDEO_MODELS, torchscript_clips, video_model
 from .extractor import Extractor, preprocess
 from .tinyconv import RandConv, load_tinyconv
 
 __all__ = ["BASE", "open_extractor", "vae_mean"]
 
 BASE = Path(__file__).parents[2] / "base"  # the bundled weights: tinyconv.safetensors, clip/
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def open_extractor(name: str, device: str = "cpu") -> Extractor:
     """The extractor of that name.
 
     "tinyconv": trained on toy attributes, bundled. "randconv": fixed random weights, a control. "clip": the bundled small CLIP.
-    A torchscript file (.pt, .pth), no state dict: called with uint8 pixels (b 3 h w), gives (b, d). Anything else: folder or hub id
-    of a CLIP or DINOv2 model in transformers' format. Raises DataError where it is not there or of a kind that is not known.
+    A torchscript file (.pt, .pth), no state dict: called with uint8 pixels (b 3 h w), gives (b, d). "clips:" before such a file:
+    called with whole clips (b 3 t h w), as the published I3D is. Anything else: folder or hub id, in transformers' format, of a
+    CLIP or DINOv2 model, or for clips of a VideoMAE, ViViT or TimeSformer. Raises DataError where it is not there or of a kind
+    that is not known.
     """
     if name == "tinyconv":
         tiny = load_tinyconv(BASE / "tinyconv.safetensors").to(device)
@@ -40,6 +44,8 @@ def open_extractor(name: str, device: str = "cpu") -> Extractor:
         raise DataError('extractor "vae-mean" needs the run\'s autoencoder; build it with vae_mean(encode, weights)')
     if name == "clip":
         return _transformers("clip-tiny", BASE / "clip", device)
+    if name.startswith("clips:"):
+        return torchscript_clips(Path(name.removeprefix("clips:")), device)
     if name.endswith((".pt", ".pth")):
         return _torchscript(Path(name), device)
     path = Path(name)
@@ -76,7 +82,9 @@ def _transformers(name: str, where: Path | str, device: str) -> Extractor:
     from transformers import AutoConfig
 
     if isinstance(where, Path) and not (where / "config.json").is_file():
-        raise DataError(f"{where}: no config.json; an extractor's folder holds a CLIP or DINOv2 model in transformers' format")
+        raise DataError(
+            f"{where}: no config.json; an extractor's folder holds a CLIP, DINOv2 or video model in transformers' format"
+        )
     try:
         kind = AutoConfig.from_pretrained(where).model_type
     except (OSError, ValueError) as error:
@@ -86,7 +94,9 @@ def _transformers(name: str, where: Path | str, device: str) -> Extractor:
         return _clip(name, where, device)
     if kind.startswith("dinov2"):
         return _dino(name, where, device)
-    raise DataError(f"{where}: a model of type {kind!r}; expected clip or dinov2")
+    if kind in VIDEO_MODELS:
+        return video_model(name, where, device, lambda size: _normalization(where, *IMAGENET, size))
+    raise DataError(f"{where}: a model of type {kind!r}; expected clip, dinov2 or {', '.join(VIDEO_MODELS)}")
 
 
 def _clip(name: str, where: Path | str, device: str) -> Extractor:
@@ -117,7 +127,7 @@ def _dino(name: str, where: Path | str, device: str) -> Extractor:
     model: Any = AutoModel.from_pretrained(where).eval().requires_grad_(False).to(device)
     patch = model.config.patch_size
     size = min(224, model.config.image_size) // patch * patch
-    mean, std, words = _normalization(where, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), size)
+    mean, std, words = _normalization(where, *IMAGENET, size)
 
     def images(pixels: Pixels) -> Features:
         return model(pixel_values=preprocess(pixels.to(device), size, mean, std)).last_hidden_state[:, 0]
