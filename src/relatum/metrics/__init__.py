@@ -21,6 +21,7 @@ from .distance import (
 )
 from .evaluate import Evaluation, Evaluator
 from .evaluate_folder import evaluate
+from .evaluate_videos import evaluate_videos
 from .extractors import Extractor, Reading, comparable, open_extractor
 from .flicker import FlickerReading, motion_flicker
 from .pixels import psnr, ssim
@@ -44,6 +45,7 @@ __all__ = [
     "cosine_similarity",
     "directional_similarity",
     "evaluate",
+    "evaluate_videos",
     "frechet_debiased",
     "frechet_distance",
     "frechet_from_moments",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,12 @@ from typing import Any
 import torch
 
 from ..core.errors import DataError, ShapeError
-from ..core.registry import metric as registered
 from ..imaging import decode, decode_mask, fit, fit_mask, size_of
 from .base import Samples
 from .evaluate import Evaluation, Evaluator, build_metrics, extractors_of
+from .folders import check_pairs, listed, tables_of
 
 __all__ = ["evaluate"]
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
 def evaluate(
@@ -36,7 +33,7 @@ def evaluate(
     batch: int = 32,
     device: str = "cpu",
 ) -> Evaluation:
-    """Metrics of a folder of images from any model.
+    """Metrics of a folder of images from any model; of videos see `evaluate_videos`.
 
     generated, target, source, masks: folders of images (masks: white where the edit may change pixels); files pair by stem, and an
     image without its pair is a DataError. captions, source_captions: texts of target and source by stem.
@@ -45,19 +42,19 @@ def evaluate(
     it; None takes the first generated image's short side. paired = False: target is another set, not one image for each.
     """
     folders = {"generated": generated, "target": target, "source": source}
-    images = {side: _listed(Path(folder), side) for side, folder in folders.items() if folder is not None}
-    marks = _listed(Path(masks), "masks") if masks is not None else {}
+    images = {side: listed(Path(folder), side, "images") for side, folder in folders.items() if folder is not None}
+    marks = listed(Path(masks), "masks", "images") if masks is not None else {}
     texts = {side: given for side, given in (("target", captions), ("source", source_captions)) if given is not None}
     stems = sorted(images["generated"])
     paired_sides = {side: files for side, files in images.items() if paired or side != "target"}
-    _check_pairs(stems, paired_sides | ({"masks": marks} if masks is not None else {}), texts)
+    check_pairs(stems, paired_sides | ({"masks": marks} if masks is not None else {}), texts)
     _check_masks(marks, images)
     if size is None:
         first = images["generated"][stems[0]]
         size = min(decode(first, str(first)).shape[-2:])
     if metrics is None:
         metrics = _allowed(set(images), set(texts), bool(marks), clip, paired)
-    built = build_metrics(_tables(metrics, extractor, clip))
+    built = build_metrics(tables_of(metrics, extractor, clip))
     evaluator = Evaluator(built, extractors_of(built, device))
     for samples in _batches(stems, paired_sides, marks, texts, size, batch):
         evaluator.update(samples)
@@ -65,30 +62,6 @@ def evaluate(
         for samples in _batches(sorted(images["target"]), {"target": images["target"]}, {}, {}, size, batch):
             evaluator.update(samples)
     return evaluator.compute()
-
-
-def _listed(folder: Path, side: str) -> dict[str, Path]:
-    """Image files by stem."""
-    if not folder.is_dir():
-        raise DataError(f"{side}: {folder} is no folder")
-    found: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
-        if path.stem in found:
-            raise DataError(f"{side}: {found[path.stem]} and {path} have one stem; pairing needs different ones")
-        found[path.stem] = path
-    if not found:
-        raise DataError(f"{side}: no images in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
-    return found
-
-
-def _check_pairs(stems: Sequence[str], files: Mapping[str, Mapping[str, Path]], texts: Mapping[str, Mapping[str, str]]) -> None:
-    for side, known in {**files, **{f"{name} captions": given for name, given in texts.items()}}.items():
-        missing = [stem for stem in stems if stem not in known]
-        surplus = [stem for stem in sorted(known) if stem not in set(stems)] if side in files else []
-        if missing:
-            raise DataError(f"{side}: nothing for {missing[0]!r} ({len(missing)} of {len(stems)} generated images lack their pair)")
-        if surplus:
-            raise DataError(f"{side}: {known[surplus[0]]} has no generated image ({len(surplus)} such files)")
 
 
 def _check_masks(masks: Mapping[str, Path], images: Mapping[str, Mapping[str, Path]]) -> None:
@@ -114,15 +87,6 @@ def _allowed(sides: set[str], texts: set[str], masks: bool, clip: str, paired: b
     if not names:
         raise DataError("nothing to measure: give a target folder, a source folder with masks, or captions with a clip model")
     return names
-
-
-def _tables(metrics: Mapping[str, Mapping[str, Any]] | Sequence[str], extractor: str, clip: str) -> dict[str, dict[str, Any]]:
-    tables = {n: dict(t) for n, t in metrics.items()} if isinstance(metrics, Mapping) else {n: {} for n in metrics}
-    for name, table in tables.items():
-        cls = registered.find(table.get("kind", name), name)
-        if any(f.name == "extractor" for f in dataclasses.fields(cls)):
-            table.setdefault("extractor", (clip or "clip") if name.startswith("clip") else extractor)
-    return tables
 
 
 def _batches(
