@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from .core.errors import RecipeError
 from .core.load import load, near
+from .engine.rollout import Rolling
 from .engine.sample import Sampling
 from .engine.settings import TrainSettings
 
@@ -49,13 +50,15 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """[evaluate]. rows: held-out rows that are edited and judged. metrics: by name; `settings.NAME` are a metric's own.
+    """[evaluate]. rows: held-out rows that are edited, or continued, and judged. metrics: by name; `settings.NAME` are a metric's
+    own. step: the frame of a rollout that metrics of single pictures look at, and at which errors are compared.
 
     clip, features: extractors by name or path (a bundled name, a folder, or a hub id). safety_checker: path or hub id; "" for none.
     """
 
     rows: int = 128
     batch_size: int = 32
+    step: int = 1
     metrics: tuple[str, ...] = ("fd", "kd", "clip_sim", "clip_dir", "coherence", "psnr", "ssim", "edit_accuracy", "preservation")
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     clip: str = "clip"
@@ -64,7 +67,7 @@ class EvaluateSettings:
     prompt: Literal["target", "instruction", "source"] = "target"
 
     def __post_init__(self) -> None:
-        for name in ("rows", "batch_size"):
+        for name in ("rows", "batch_size", "step"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"evaluate.{name} is {getattr(self, name)}, expected 1 or more")
         if not self.metrics:
@@ -109,6 +112,7 @@ class Recipe:
     train: TrainSettings = field(default_factory=TrainSettings)
     objectives: dict[str, dict[str, Any]] = field(default_factory=lambda: {"denoise": {"kind": "denoise"}})
     sample: Sampling = field(default_factory=Sampling)
+    rollout: Rolling = field(default_factory=Rolling)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     compare: CompareSettings = field(default_factory=CompareSettings)
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)

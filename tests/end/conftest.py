@@ -13,7 +13,7 @@ from relatum.models.tiny import tiny_stable_diffusion
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An edit model as a pipeline folder."""
     folder = tmp_path_factory.mktemp("models") / "tiny-edit"
-    tiny_stable_diffusion("edit").save_pipeline(folder)
+    tiny_stable_diffusion().save_pipeline(folder)
     return folder
 
 
@@ -21,7 +21,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text-to-image model as a pipeline folder."""
     folder = tmp_path_factory.mktemp("models") / "tiny-image"
-    tiny_stable_diffusion("image").save_pipeline(folder)
+    tiny_stable_diffusion(0).save_pipeline(folder)
     return folder
 
 

@@ -341,12 +341,12 @@ def test_a_model_of_another_architecture(tmp_path: Path, tiny: Path, cache: Path
 def test_a_checkpoint_of_another_architecture(tmp_path: Path, cache: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model's folder was replaced by a wider one between two halves of a run."""
     model = tmp_path / "model"
-    tiny_stable_diffusion("edit").save_pipeline(model)
+    tiny_stable_diffusion().save_pipeline(model)
     recipe = tiny_recipe(tmp_path, model, cache, train={"checkpointing_steps": 1})
     with monkeypatch.context() as patch:
         patch.setattr("relatum.engine.recorder.Recorder.log", lambda *_: signal.raise_signal(signal.SIGTERM))
         assert say("train", recipe)[0] == 130
-    tiny_stable_diffusion("edit", width=24).save_pipeline(model)
+    tiny_stable_diffusion(1, width=24).save_pipeline(model)
     code, said = say("train", recipe)
     assert code == 3, said
     assert "checkpoint-1" in said

@@ -24,7 +24,7 @@ BASE = Path(relatum.__file__).parent / "base"
 
 @pytest.fixture(scope="module")
 def edit_model() -> StableDiffusion:
-    return open_stable_diffusion("relatum:toy-edit", "edit")
+    return open_stable_diffusion("relatum:toy-edit", 1)
 
 
 @pytest.fixture(scope="module")

@@ -115,9 +115,9 @@ def test_a_comparison_goes_on_where_it_stopped(
         return real(job)
 
     generated: list[int] = []
-    generate = relatum.jobs.editing._generate
+    generate = relatum.jobs.editing.Pictures.make
     monkeypatch.setattr(relatum.jobs.training, "train", train)
-    monkeypatch.setattr(relatum.jobs.editing, "_generate", lambda *a: (generated.append(1), generate(*a))[1])
+    monkeypatch.setattr(relatum.jobs.editing.Pictures, "make", lambda *a: (generated.append(1), generate(*a))[1])
     assert main(["compare", str(recipe)]) == 130
     assert trained == ["mse/seed-0", "contrast/seed-0"]
     assert not (recipe.with_suffix("") / "report.json").exists()

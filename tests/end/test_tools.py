@@ -42,7 +42,7 @@ def test_a_finished_run_is_evaluated_and_its_card_tells(finished: Path, tmp_path
     assert f"{estimates['psnr']['value']:.4f}" in said
     card = (finished.with_suffix("") / "README.md").read_text()
     assert "psnr" in card
-    assert len([*(finished.with_suffix("") / "edits").glob("*/*.png")]) == 6
+    assert len([*(finished.with_suffix("") / "made").glob("*/*.png")]) == 6
 
 
 def test_evaluating_before_training_is_an_error(

@@ -68,13 +68,13 @@ def ours(model: StableDiffusion, settings: Sampling, image: torch.Tensor | None,
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("pipelines")
-    for name, task, prediction in (
-        ("edit", "edit", "epsilon"),
-        ("edit-v", "edit", "v_prediction"),
-        ("image", "image", "epsilon"),
-        ("image-v", "image", "v_prediction"),
+    for name, images, prediction in (
+        ("edit", 1, "epsilon"),
+        ("edit-v", 1, "v_prediction"),
+        ("image", 0, "epsilon"),
+        ("image-v", 0, "v_prediction"),
     ):
-        tiny_stable_diffusion(task, seed=1, prediction_type=prediction).save_pipeline(root / name)  # type: ignore[arg-type]
+        tiny_stable_diffusion(images, seed=1, prediction_type=prediction).save_pipeline(root / name)  # type: ignore[arg-type]
     return {path.name: path for path in root.iterdir()}
 
 
@@ -97,7 +97,7 @@ def test_stock_pipeline_gives_the_same_picture(folders: dict[str, Path], name: s
     image = source_pixels() if name == "edit" else None
     settings = Sampling(scheduler, STEPS, guidance_scale=5.0, image_guidance_scale=1.7)
     theirs = stock_pictures(stock(folders[name], name == "edit", scheduler), settings, image)
-    mine = ours(open_stable_diffusion(str(folders[name]), name), settings, image)  # type: ignore[arg-type]
+    mine = ours(open_stable_diffusion(str(folders[name]), int(name == "edit")), settings, image)
     assert theirs.std() > 0.01
     assert (mine - theirs).abs().max() < 1e-4
 
@@ -107,14 +107,14 @@ def test_stock_pipeline_at_other_scales(folders: dict[str, Path], text: float, i
     """image_guidance_scale = 1 and equal scales leave out one of the three forwards here, none in the stock pipeline."""
     settings = Sampling("EulerDiscreteScheduler", STEPS, text, image_scale)
     theirs = stock_pictures(stock(folders["edit"], True, settings.scheduler), settings, source_pixels())
-    assert (ours(open_stable_diffusion(str(folders["edit"]), "edit"), settings, source_pixels()) - theirs).abs().max() < 1e-4
+    assert (ours(open_stable_diffusion(str(folders["edit"]), 1), settings, source_pixels()) - theirs).abs().max() < 1e-4
 
 
 def test_stock_pipelines_of_v_prediction_and_eta(folders: dict[str, Path]) -> None:
     settings = Sampling("DDIMScheduler", STEPS, 4.0, 1.3, eta=0.7)
     for name in ("edit-v", "image-v"):
         image = source_pixels() if name.startswith("edit") else None
-        model = open_stable_diffusion(str(folders[name]), name.split("-")[0])  # type: ignore[arg-type]
+        model = open_stable_diffusion(str(folders[name]), int(name.startswith("edit")))
         assert model.kind.value == "v"
         theirs = stock_pictures(stock(folders[name], image is not None), settings, image)
         assert (ours(model, settings, image) - theirs).abs().max() < 1e-4
@@ -125,7 +125,7 @@ def test_stock_pipelines_of_v_prediction_and_eta(folders: dict[str, Path]) -> No
 )
 def test_every_scale_follows_the_formula(text: float, image_scale: float) -> None:
     """One DDIM step against all three forwards written out; below 1 the stock pipeline would drop all guidance silently."""
-    model = tiny_stable_diffusion("edit", seed=2)
+    model = tiny_stable_diffusion(1, seed=2)
     settings = Sampling("DDIMScheduler", 1, text, image_scale)
     scheduler = model.sampler("DDIMScheduler")
     tokens, null = model.text.encode(TEXTS), model.text.null
@@ -148,7 +148,7 @@ def test_every_scale_follows_the_formula(text: float, image_scale: float) -> Non
 
 
 def test_forwards_of_zero_weight_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_stable_diffusion("edit", seed=2)
+    model = tiny_stable_diffusion(1, seed=2)
     sizes: list[int] = []
     forward = model.unet.forward
 
@@ -168,7 +168,7 @@ def test_forwards_of_zero_weight_are_not_made(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("scheduler", ["EulerAncestralDiscreteScheduler", "DDPMScheduler", "DDIMScheduler"])
 def test_a_picture_does_not_depend_on_its_batch(scheduler: str) -> None:
-    model = tiny_stable_diffusion("edit", seed=2)
+    model = tiny_stable_diffusion(1, seed=2)
     settings = Sampling(scheduler, STEPS, 3.0, 1.5, eta=0.5 if scheduler == "DDIMScheduler" else 0.0)
     together = ours(model, settings, source_pixels())
     assert (together - ours(model, settings, source_pixels(), batch=1)).abs().max() < 1e-5
@@ -181,7 +181,7 @@ def test_a_picture_does_not_depend_on_its_batch(scheduler: str) -> None:
 
 def test_lora_reads_in_the_stock_pipeline(folders: dict[str, Path], tmp_path: Path) -> None:
     """alpha differs from rank, so a lost alpha would show; the merged pipeline gives the same picture again."""
-    model = open_stable_diffusion(str(folders["edit"]), "edit")
+    model = open_stable_diffusion(str(folders["edit"]), 1)
     settings = Sampling("EulerDiscreteScheduler", STEPS, 4.0, 1.5)
     before = ours(model, settings, source_pixels())
     trained = make_trainable(model.unet, Trainable("lora", rank=4, alpha=10.0), seed=1)
@@ -199,7 +199,7 @@ def test_lora_reads_in_the_stock_pipeline(folders: dict[str, Path], tmp_path: Pa
     model.save_pipeline(tmp_path / "merged")
     merged = stock(tmp_path / "merged", True, settings.scheduler)
     assert (stock_pictures(merged, settings, source_pixels()) - mine).abs().max() < 1e-4
-    again = open_stable_diffusion(str(folders["edit"]), "edit")
+    again = open_stable_diffusion(str(folders["edit"]), 1)
     make_trainable(again.unet, Trainable("lora", rank=4, alpha=10.0), seed=7)
     load_lora(again.unet, tmp_path / "lora")
     assert torch.equal(ours(again, settings, source_pixels()), mine)
@@ -207,7 +207,7 @@ def test_lora_reads_in_the_stock_pipeline(folders: dict[str, Path], tmp_path: Pa
 
 def test_lora_of_a_widened_network_learns_and_saves_its_input_layer(tmp_path: Path) -> None:
     """The source image reaches the network only through conv_in's new channels: without their training it could never matter."""
-    model = tiny_stable_diffusion("edit", seed=3, widened=True)
+    model = tiny_stable_diffusion(1, seed=3, widened=True)
     model.save_pipeline(tmp_path / "base")
     trained = make_trainable(model.unet, Trainable("lora", rank=4), seed=1, widened=model.widened)
     assert {name for name in trained.parameters if name.startswith("conv_in")} == {
@@ -233,7 +233,7 @@ def test_tokenizer_and_half_precision_survive_the_folder(folders: dict[str, Path
     """transformers 5 writes tokenizer.json alone; vocab.json and merges.txt lie beside it and give the same words."""
     from transformers import CLIPTokenizer
 
-    model = tiny_stable_diffusion("image", seed=1)
+    model = tiny_stable_diffusion(0, seed=1)
     folder = folders["image"] / "tokenizer"
     assert {p.name for p in folder.iterdir()} >= {"tokenizer.json", "vocab.json", "merges.txt"}
     text = "A Red  circle, left-of 2 squares' edge é"
@@ -243,7 +243,7 @@ def test_tokenizer_and_half_precision_survive_the_folder(folders: dict[str, Path
     assert plain(text).input_ids == words
     model.save_pipeline(tmp_path / "half", dtype=torch.float16)
     assert next(model.unet.parameters()).dtype is torch.float32  # the one in training is untouched
-    half = open_stable_diffusion(str(tmp_path / "half"), "image")
+    half = open_stable_diffusion(str(tmp_path / "half"), 0)
     assert half.unet.dtype is torch.float32
     sizes = [sum(p.stat().st_size for p in f.rglob("*.safetensors")) for f in (tmp_path / "half", folders["image"])]
     assert sizes[0] < 0.6 * sizes[1]
@@ -280,7 +280,7 @@ def test_the_step_has_the_stock_scripts_loss_and_gradients(prediction: Any) -> N
     from relatum.tasks.base import Batch
     from relatum.tasks.edit import Edit
 
-    model = tiny_stable_diffusion("edit", seed=4, prediction_type=prediction)
+    model = tiny_stable_diffusion(1, seed=4, prediction_type=prediction)
     count, dropout = 16, 0.2
     texts = [f"edit number {i}" for i in range(count)]
     generator = torch.Generator().manual_seed(9)

@@ -125,7 +125,7 @@ def test_a_folder_has_one_process(tmp_path: Path) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe, its finished run of one step, and its edits."""
     base = tmp_path_factory.mktemp("base") / "tiny"
-    tiny_stable_diffusion("edit").save_pipeline(base)
+    tiny_stable_diffusion().save_pipeline(base)
     home = tmp_path_factory.mktemp("home")
     recipe = tiny_recipe(home, base, home / "cache", train={"max_train_steps": 1}, evaluate={"rows": 2, "metrics": ["psnr"]})
     assert main(["train", str(recipe)]) == 0
@@ -183,7 +183,7 @@ def test_a_run_that_ends_in_infinity_leaves_no_model(
 
 
 def test_damaged_edits_say_which_folder_is_made_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (picture,) = (run / "edits").glob("*/000001.png")
+    (picture,) = (run / "made").glob("*/000001.png")
     whole, recipe = picture.read_bytes(), run.with_suffix(".toml")
     for data in (b"", whole[:40], None, other_size()):
         picture.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ class Scaled(nn.Module):
 
 def test_its_weights_are_part_of_what_is_trained() -> None:
     blend = Blend({"base": Weighted(Denoise()), "scaled": Weighted(Scaled())})
-    denoiser: Denoiser = tiny_stable_diffusion("edit").denoiser()
+    denoiser: Denoiser = tiny_stable_diffusion().denoiser()
     denoiser.learned = blend.learned()
     assert "learned.scaled.log_scale" in dict(denoiser.named_parameters())
 

@@ -32,7 +32,7 @@ def ask(unet: Any, latents: torch.Tensor) -> torch.Tensor:
 
 def test_a_widened_network_is_the_old_one_until_it_is_trained() -> None:
     """For any source latents; the bias is not zero here, so that a widening that drops it would show."""
-    unet: Any = tiny_stable_diffusion("image", seed=1).unet
+    unet: Any = tiny_stable_diffusion(0, seed=1).unet
     torch.nn.init.normal_(unet.conv_in.bias)
     noisy, image = torch.randn(2, 4, 8, 8), 30 * torch.randn(2, 4, 8, 8)
     before = ask(unet, noisy)
@@ -46,19 +46,19 @@ def test_a_widened_network_is_the_old_one_until_it_is_trained() -> None:
 
 
 def test_opening_an_image_model_for_edits_widens_it_and_saves_as_edit(tmp_path: Path) -> None:
-    tiny_stable_diffusion("image", seed=1).save_pipeline(tmp_path / "image")
-    model = open_stable_diffusion(str(tmp_path / "image"), "edit")
+    tiny_stable_diffusion(0, seed=1).save_pipeline(tmp_path / "image")
+    model = open_stable_diffusion(str(tmp_path / "image"), 1)
     assert model.widened
     model.save_pipeline(tmp_path / "edit")
-    again = open_stable_diffusion(str(tmp_path / "edit"), "edit")
+    again = open_stable_diffusion(str(tmp_path / "edit"), 1)
     assert not again.widened
     assert again.unet.config.in_channels == 8  # type: ignore[union-attr]
-    with pytest.raises(RecipeError, match=r"8 input channels \(an edit model\); task 'image' needs 4"):
-        open_stable_diffusion(str(tmp_path / "edit"), "image")
+    with pytest.raises(RecipeError, match=r"8 input channels \(an edit model\); a task that gives it 0 pictures needs 4"):
+        open_stable_diffusion(str(tmp_path / "edit"), 0)
 
 
 def test_partial_training_takes_what_the_pattern_matches() -> None:
-    unet = tiny_stable_diffusion("edit").unet
+    unet = tiny_stable_diffusion().unet
     trained = make_trainable(unet, Trainable("partial", pattern=r"attn2.*to_k"))
     assert trained.parameters
     assert all("attn2" in name and "to_k" in name for name in trained.parameters)
@@ -77,7 +77,7 @@ def test_trainable_settings_are_checked(table: dict[str, Any]) -> None:
 
 
 def test_lora_trains_adapters_only_and_can_be_left_for_the_base() -> None:
-    unet: Any = tiny_stable_diffusion("edit", seed=1).unet
+    unet: Any = tiny_stable_diffusion(1, seed=1).unet
     latents = torch.randn(2, 8, 8, 8)
     before = ask(unet, latents)
     trained = make_trainable(unet, Trainable("lora", rank=2), seed=5)
@@ -97,16 +97,16 @@ def test_lora_trains_adapters_only_and_can_be_left_for_the_base() -> None:
 def test_lora_starts_from_its_seed_alone(tmp_path: Path) -> None:
     def first(seed: int) -> dict[str, torch.Tensor]:
         torch.rand(seed)  # whatever was drawn before
-        return dict(make_trainable(tiny_stable_diffusion("edit").unet, Trainable("lora"), seed=seed).parameters)
+        return dict(make_trainable(tiny_stable_diffusion().unet, Trainable("lora"), seed=seed).parameters)
 
     one, same, other = first(3), first(3), first(4)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
     with pytest.raises(RecipeError, match="no layer of the network is named 'to_w'"):
-        make_trainable(tiny_stable_diffusion("edit").unet, Trainable("lora", targets=("to_w",)))
+        make_trainable(tiny_stable_diffusion().unet, Trainable("lora", targets=("to_w",)))
     with pytest.raises(RecipeError, match="no LoRA adapters"):
-        save_lora(tiny_stable_diffusion("edit").unet, tmp_path)
-    small, large = (tiny_stable_diffusion("edit").unet for _ in range(2))
+        save_lora(tiny_stable_diffusion().unet, tmp_path)
+    small, large = (tiny_stable_diffusion().unet for _ in range(2))
     make_trainable(small, Trainable("lora", rank=2))
     make_trainable(large, Trainable("lora", rank=3))
     save_lora(small, tmp_path)
@@ -150,7 +150,7 @@ def test_fingerprints_follow_the_weights_and_the_words(tmp_path: Path) -> None:
     same.text.encode(["padding and truncation are the call's"])
     assert one.text.fingerprint == same.text.fingerprint != other.text.fingerprint
     one.save_pipeline(tmp_path / "p")
-    read = open_stable_diffusion(str(tmp_path / "p"), "edit")
+    read = open_stable_diffusion(str(tmp_path / "p"), 1)
     assert (read.codec.fingerprint, read.text.fingerprint) == (one.codec.fingerprint, one.text.fingerprint)
     with torch.no_grad():
         next(same.codec.vae.parameters()).view(-1)[0] += 1e-3
@@ -170,22 +170,22 @@ def test_text_states_are_those_of_the_encoder_in_any_batch() -> None:
 
 
 def test_a_shared_folder_takes_the_rest_from_its_sibling(tmp_path: Path) -> None:
-    base, edit = tiny_stable_diffusion("image", seed=1), tiny_stable_diffusion("edit", seed=1)
+    base, edit = tiny_stable_diffusion(0, seed=1), tiny_stable_diffusion(1, seed=1)
     base.save_pipeline(tmp_path / "toy")
     edit.save_pipeline(tmp_path / "toy-edit", shared="toy")
     assert {p.name for p in (tmp_path / "toy-edit").iterdir()} == {"unet", "scheduler", "model_index.json"}
-    model = open_stable_diffusion(str(tmp_path / "toy-edit"), "edit")
+    model = open_stable_diffusion(str(tmp_path / "toy-edit"), 1)
     assert model.codec.fingerprint == base.codec.fingerprint
     model.save_pipeline(tmp_path / "whole")
     assert (tmp_path / "whole" / "vae").is_dir()
     index = tmp_path / "toy-edit" / "model_index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), SHARED_KEY: "../toy"}))
     with pytest.raises(DataError, match="expected the name of a folder beside"):
-        open_stable_diffusion(str(tmp_path / "toy-edit"), "edit")
+        open_stable_diffusion(str(tmp_path / "toy-edit"), 1)
 
 
 def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_stable_diffusion("image", seed=1)
+    model = tiny_stable_diffusion(0, seed=1)
     model.save_pipeline(tmp_path / "final")
     before = {p: p.read_bytes() for p in (tmp_path / "final").rglob("*") if p.is_file()}
 
@@ -194,13 +194,13 @@ def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("relatum.models.saving.plain_vocabulary", full)
     with pytest.raises(DataError, match="No space left"):
-        tiny_stable_diffusion("image", seed=2).save_pipeline(tmp_path / "final")
+        tiny_stable_diffusion(0, seed=2).save_pipeline(tmp_path / "final")
     assert {p: p.read_bytes() for p in (tmp_path / "final").rglob("*") if p.is_file()} == before
     assert os.listdir(tmp_path) == ["final"]
 
 
 def test_a_safety_checker_is_kept(tmp_path: Path) -> None:
-    tiny_stable_diffusion("image", seed=1).save_pipeline(tmp_path / "base")
+    tiny_stable_diffusion(0, seed=1).save_pipeline(tmp_path / "base")
     for name, file in (("safety_checker", "model.safetensors"), ("feature_extractor", "preprocessor_config.json")):
         (tmp_path / "base" / name).mkdir()
         (tmp_path / "base" / name / file).write_text("{}")
@@ -211,7 +211,7 @@ def test_a_safety_checker_is_kept(tmp_path: Path) -> None:
         "feature_extractor": ["transformers", "CLIPImageProcessor"],
     }
     index.write_text(json.dumps({**json.loads(index.read_text()), **kept, "requires_safety_checker": True}))
-    open_stable_diffusion(str(tmp_path / "base"), "edit").save_pipeline(tmp_path / "final")
+    open_stable_diffusion(str(tmp_path / "base"), 1).save_pipeline(tmp_path / "final")
     saved = json.loads((tmp_path / "final" / "model_index.json").read_text())
     assert {name: saved[name] for name in kept} == kept
     assert saved["requires_safety_checker"] is True
@@ -255,7 +255,7 @@ def _truncated(folder: Path) -> None:
         (
             _edit_json("unet/config.json", in_channels=9),
             RecipeError,
-            r"9 input channels \(an inpainting model\); task 'edit' needs 4 or 8",
+            r"9 input channels \(an inpainting model\); a task that gives it 1 pictures needs 4 or 8",
         ),
         (_edit_json("unet/config.json", cross_attention_dim=768), RecipeError, "width 768, the text encoder gives 32"),
         (_edit_json("vae/config.json", latent_channels=16), RecipeError, "the unet makes 4 channels, the vae has 16"),
@@ -276,35 +276,35 @@ def test_what_is_no_stable_diffusion_is_refused(
     shutil.copytree(tiny_folder, folder)
     spoil(folder)
     with pytest.raises(error, match=words):
-        open_stable_diffusion(str(folder), "edit")
+        open_stable_diffusion(str(folder), 1)
 
 
 @pytest.fixture(scope="module")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    tiny_stable_diffusion("image", seed=1).save_pipeline(folder)
+    tiny_stable_diffusion(0, seed=1).save_pipeline(folder)
     return folder
 
 
 def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no folder '\./nothing'"):
-        open_stable_diffusion("./nothing", "edit")
+        open_stable_diffusion("./nothing", 1)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(RecipeError, match="is a single file"):
-        open_stable_diffusion(str(tmp_path / "model.safetensors"), "edit")
+        open_stable_diffusion(str(tmp_path / "model.safetensors"), 1)
     with pytest.raises(RecipeError, match=r"'nobody/nothing' .* in the local cache \(offline\)"):
-        open_stable_diffusion("nobody/nothing", "edit", offline=True)
+        open_stable_diffusion("nobody/nothing", 1, offline=True)
     with pytest.raises(RecipeError, match=r"no bundled model 'relatum:toi'; did you mean 'toy'"):
         resolve("relatum:toi")
     assert resolve("owner/name") == "owner/name"
 
 
 def test_schedule_overrides_reach_training_and_the_saved_sampler(tmp_path: Path, tiny_folder: Path) -> None:
-    model = open_stable_diffusion(str(tiny_folder), "image", prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    model = open_stable_diffusion(str(tiny_folder), 0, prediction_type="v_prediction", rescale_betas_zero_snr=True)
     assert model.kind.value == "v"
     assert model.path.zero_terminal_snr
     model.save_pipeline(tmp_path / "v")
-    again = open_stable_diffusion(str(tmp_path / "v"), "image")
+    again = open_stable_diffusion(str(tmp_path / "v"), 0)
     assert again.kind.value == "v"
     assert torch.equal(again.path.abar, model.path.abar)
     assert again.scheduler.config.timestep_spacing == "trailing"
@@ -325,6 +325,6 @@ def test_sampling_settings_are_checked() -> None:
     with pytest.raises(RecipeError, match="did you mean 'use_karras_sigmas'"):
         build_scheduler("EulerDiscreteScheduler", config, {"use_karras_sigma": True})
     assert build_scheduler("EulerDiscreteScheduler", config, {"use_karras_sigmas": True}).config.use_karras_sigmas
-    model = tiny_stable_diffusion("edit")
+    model = tiny_stable_diffusion()
     with pytest.raises(ShapeError, match="2 ids, 1 texts"):
         generate(model, Sampling(), seed=0, ids=["a", "b"], tokens=model.text.encode(["x"]), size=16)

@@ -13,7 +13,7 @@ import tomli_w
 
 from ..engine.train import Result
 from ..imaging import png_bytes
-from ..jobs.editing import Suite
+from ..jobs.suite import Suite
 from ..metrics.evaluate import Evaluation
 from ..metrics.safety import wilson
 from ..recipe import Recipe
@@ -37,13 +37,13 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a comparison measured. arms: what each changes, the baseline first. evaluations, results, generated: by (arm, seed)."""
+    """What a comparison measured. arms: what each changes, the baseline first. evaluations, results, made: by (arm, seed)."""
 
     recipe: Recipe
     arms: Mapping[str, Mapping[str, str]]
     evaluations: Mapping[Key, Evaluation]
     results: Mapping[Key, Result]
-    generated: Mapping[Key, Any]
+    made: Mapping[Key, Any]
     controls: Mapping[str, Evaluation]
     suite: Suite
     skipped: list[str]
@@ -222,7 +222,7 @@ def _grid(o: Outcomes) -> Grid:
     seed, rows = o.recipe.compare.seeds[0], []
     for i, row in enumerate(o.suite.rows[: o.recipe.compare.grid_rows]):
         images = {n: row.images[n].pixels(o.suite.size) for n in ("source", "target") if n in row.images}
-        images |= {arm: o.generated[arm, seed][i] for arm in o.arms}
+        images |= {arm: o.made[arm, seed][i] for arm in o.arms}
         captions = {k: v for k, v in row.texts.items() if k != "instruction"}
         pictures = {name: picture(png_bytes(pixels)) for name, pixels in images.items()}
         rows.append(Row(row.id, row.texts.get("instruction", ""), captions, pictures))
@@ -265,7 +265,7 @@ def _warnings(o: Outcomes) -> list[str]:
 
 def _copying_wins(o: Outcomes) -> str:
     """A sentence where no trial does better in the headline than leaving the source as it is; else nothing."""
-    headline, copying = o.recipe.compare.headline, o.controls.get("copy the source")
+    headline, copying = o.recipe.compare.headline, o.controls.get(o.suite.copying)
     if copying is None or headline not in copying.estimates:
         return ""
     sign = 1 if next(iter(o.evaluations.values())).directions.get(headline) == "higher" else -1

@@ -9,21 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
 from ..core.errors import RecipeError
 from ..core.load import near
-from ..core.shapes import Pixels
 from ..engine.journal import environment
 from ..engine.train import Result
-from ..jobs.editing import Suite, evaluate_pixels, metric_tables, not_measurable, open_suite
-from ..jobs.opening import check_settings, device, open_final, open_model
+from ..jobs.opening import check_settings, device, open_final, open_model, open_task
+from ..jobs.suite import Suite, evaluate_made, metric_tables, not_measurable
+from ..jobs.suites import open_suite
 from ..jobs.training import Data, finished, open_data, run_folder, signature, write_run_card
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
 from ..recipe import Recipe, flattened
 from .assemble import Outcomes, assemble
 from .report import write_report
-from .trials import edit_suite, run_trials, trial_folder
+from .trials import made_by, run_trials, trial_folder
 
 __all__ = ["check_arms", "compare", "differences_of"]
 
@@ -32,6 +32,9 @@ SHARED = ("seed", "data", "plugins", "evaluate", "compare", "name", "output_dir"
 
 BUDGET = (
     "sample",
+    "rollout.steps",
+    "rollout.offset",
+    "rollout.noise",
     "train.max_train_steps",
     "train.train_batch_size",
     "train.gradient_accumulation_steps",
@@ -49,7 +52,7 @@ class Trial:
 
     result: Result
     evaluation: Evaluation
-    generated: Pixels
+    made: Tensor
 
 
 def differences_of(recipe: Recipe, arm: str) -> dict[str, str]:
@@ -97,7 +100,7 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
         arms=changes,
         evaluations={key: trial.evaluation for key, trial in session.trials.items()},
         results={key: trial.result for key, trial in session.trials.items()},
-        generated={key: trial.generated for key, trial in session.trials.items()},
+        made={key: trial.made for key, trial in session.trials.items()},
         controls=session.controls(baseline),
         suite=session.suite,
         skipped=session.data.skipped,
@@ -132,7 +135,7 @@ class _Session:
         self.recipe, self.folder, self.quiet, self.say = recipe, folder, quiet, say
         first = recipe.arm(next(iter(recipe.arms)), recipe.compare.seeds[0])
         self.data: Data = open_data(first, open_model(first))
-        self.suite: Suite = open_suite(recipe, self.data.rows.test, self.data.test)
+        self.suite: Suite = open_suite(recipe, open_task(first), self.data.rows.test, self.data.test)
         self.extractors = extractors_of(build_metrics(metric_tables(recipe)), str(device()))
         headline = recipe.compare.headline
         if problem := not_measurable(recipe, self.suite).get(headline.split(".")[0]):
@@ -141,31 +144,23 @@ class _Session:
         self.not_measured: dict[str, str] = {}
 
     def trial(self, name: str, seed: int) -> Trial:
-        """A finished trial's pictures and metrics."""
+        """What a finished trial makes of the suite, and the metrics of it."""
         recipe, folder = self.recipe.arm(name, seed), trial_folder(self.folder, name, seed)
         result = finished(folder, signature(recipe))
-        generated = edit_suite(recipe, folder, self.suite)
-        evaluation = self._evaluate(generated)
+        made = made_by(recipe, folder, self.suite)
+        evaluation = self._evaluate(made)
         write_run_card(recipe, folder, result, evaluation.estimates)
-        return Trial(result, evaluation, generated)
+        return Trial(result, evaluation, made)
 
     def controls(self, baseline: str) -> dict[str, Evaluation]:
-        """Pictures that no arm made, measured alike: what copying, guessing and a perfect model behind this codec would get."""
-        out: dict[str, Evaluation] = {}
-        source, target = self.suite.pixels("source"), self.suite.pixels("target")
-        if source is not None:
-            out["copy the source"] = self._evaluate(source)
+        """Results that no arm made, measured alike: what copying, guessing and a perfect model behind this codec would get."""
         seed = self.recipe.compare.seeds[0]
-        first = self.recipe.arm(baseline, seed)
-        guess = edit_suite(first, trial_folder(self.folder, baseline, seed), self.suite, shuffled=True)
-        out["guess (shuffled instructions)"] = self._evaluate(guess)
-        if target is not None:
-            codec = open_final(trial_folder(self.folder, baseline, seed), first)[0].codec
-            parts = [codec.decode(codec.latents(codec.encode(part), None)).cpu() for part in target.split(64)]
-            out["round trip of the target"] = self._evaluate(torch.cat(parts))
-        return out
+        first, folder = self.recipe.arm(baseline, seed), trial_folder(self.folder, baseline, seed)
+        made = self.suite.controls(open_final(folder, first)[0].codec)
+        made[self.suite.guessing] = made_by(first, folder, self.suite, shuffled=True)
+        return {name: self._evaluate(results) for name, results in made.items()}
 
-    def _evaluate(self, pixels: Pixels) -> Evaluation:
-        evaluation, lacking = evaluate_pixels(self.recipe, self.suite, pixels, self.extractors)
+    def _evaluate(self, made: Tensor) -> Evaluation:
+        evaluation, lacking = evaluate_made(self.recipe, self.suite, made, self.extractors)
         self.not_measured.update(lacking)
         return evaluation

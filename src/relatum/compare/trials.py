@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..core.shapes import Pixels
-from ..jobs.editing import Suite, edited, open_suite
-from ..jobs.opening import encode, open_final, open_model
+from ..jobs.opening import encode, open_final, open_model, open_task
+from ..jobs.suite import Suite
+from ..jobs.suites import open_suite
 from ..jobs.training import cache_folder, is_finished, open_data, train_recipe
 from ..recipe import Recipe, recipe_from
 
-__all__ = ["edit_suite", "run_trials", "trial_folder"]
+__all__ = ["made_by", "run_trials", "trial_folder"]
 
 Trial = tuple[str, int]
 
@@ -74,16 +75,16 @@ def _begin(threads: int, parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def edit_suite(recipe: Recipe, folder: Path, suite: Suite, shuffled: bool = False) -> Pixels:
+def made_by(recipe: Recipe, folder: Path, suite: Suite, shuffled: bool = False) -> Tensor:
     """The suite through a trial's finished model, encoded by that model's own encoders; made once and then read from disk."""
     model, task = open_final(folder, recipe)
     encoded = encode(recipe, task, model, suite.rows, cache_folder(recipe))
-    return edited(model, task, recipe, dataclasses.replace(suite, encoded=encoded), folder / "edits", shuffled)
+    return dataclasses.replace(suite, encoded=encoded).made(model, task, recipe, folder / "made", shuffled)
 
 
 def _train(table: dict[str, Any], place: str, folder: str, name: str, seed: int) -> None:
-    """One trial with its edits, in a process of its own."""
+    """One trial with what it makes of the suite, in a process of its own."""
     recipe = recipe_from(table, Path(place)).arm(name, seed)
     data = open_data(recipe, open_model(recipe))
     train_recipe(recipe, Path(folder), data, quiet=True)
-    edit_suite(recipe, Path(folder), open_suite(recipe, data.rows.test, data.test))
+    made_by(recipe, Path(folder), open_suite(recipe, open_task(recipe), data.rows.test, data.test))

@@ -7,11 +7,14 @@ Latents are float32, about unit variance, after the codec's scaling. Pixels are 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Features", "Keys", "Latents", "Masks", "NullTokens", "PerSample", "Pixels", "Tokens", "VideoLatents", "Videos"]
+__all__ = ["Features", "Keys", "Latents", "Masks", "NullTokens", "PerSample", "Pixels", "Stacked", "Tokens", "Told"]
+__all__ += ["VideoLatents", "Videos"]
 
 PerSample = Float[Tensor, "b"]
 Keys = Int[Tensor, "b"]
 Latents = Float[Tensor, "b c *grid"]
+Stacked = Float[Tensor, "b k_c *grid"]  # latents of one or more pictures over the channels
+Told = Float[Tensor, "b f"]  # numbers that a network is told beside the noise level
 VideoLatents = Float[Tensor, "b c t h w"]
 Videos = Float[Tensor, "b 3 t h w"]
 Pixels = Float[Tensor, "b 3 h w"]

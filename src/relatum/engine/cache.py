@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -159,7 +160,15 @@ def encode_rows(
             good.append(i)
     columns = {column: [addresses[i][c] for i in good] for c, column in enumerate(plan.columns)}
     null = text.null.detach().cpu().float() if text is not None and needs.texts else None
-    return EncodedRows([kept[i] for i in good], columns, stores, null, skipped, ram_bytes)
+    numbers = {name: torch.tensor([_number(kept[i], name) for i in good]) for name in needs.numbers}
+    return EncodedRows([kept[i] for i in good], columns, stores, null, skipped, ram_bytes, numbers)
+
+
+def _number(row: Row, name: str) -> float:
+    value = row.facts.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise DataError(f"{row.where or row.id}: {name} is {value!r}, and the task needs a finite number")
+    return float(value)
 
 
 def _address(rows: Sequence[Row], plan: _Plan, on_bad_row: str) -> tuple[list[Row], list[str], list[tuple[str, ...]]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import DataError
-from ..core.shapes import NullTokens
+from ..core.shapes import NullTokens, PerSample
 from ..data.rows import Row
 from ..models.codec import Moments
 from ..tasks.base import Batch, Needs
@@ -63,11 +63,12 @@ class EncodedRows:
         null: NullTokens | None,
         skipped: list[str],
         ram_bytes: int,
+        numbers: Mapping[str, PerSample] | None = None,
     ) -> None:
         self.ids = [row.id for row in rows]
         self.groups = [row.group for row in rows]
         self.where = [row.where for row in rows]
-        self.null, self.skipped = null, skipped
+        self.null, self.skipped, self.numbers = null, skipped, dict(numbers or {})
         self._pools: dict[str, _Pool] = {}
         self._index: dict[Column, Tensor] = {}
         for kind, store in stores.items():
@@ -109,6 +110,7 @@ class EncodedRows:
             tokens,
             self.null,
             masks,
+            numbers={name: values[picked] for name, values in self.numbers.items()},
         )
 
 

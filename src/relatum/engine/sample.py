@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..core.draws import Draws, key_of
 from ..core.errors import RecipeError, ShapeError
 from ..core.load import near
-from ..core.shapes import Latents, NullTokens, Pixels, Tokens
+from ..core.shapes import Latents, NullTokens, Pixels, Stacked, Tokens, Told
 from ..models.families.stable_diffusion import StableDiffusion
 from ..models.schedulers import MOST_STEPS, SAMPLERS, set_steps
 
@@ -81,14 +81,18 @@ def sample(
     settings: Sampling,
     tokens: Tokens,
     null: NullTokens,
-    image: Latents | None,
+    image: Stacked | None,
     noise: Latents,
     generators: Sequence[torch.Generator],
+    features: Told | None = None,
+    start: tuple[Latents, float] | None = None,
 ) -> Latents:
     """Latents after all steps, float32, on the network's device.
 
     tokens: of the prompts; null: of the empty one. image: the source's unscaled latents, None for text to image. noise:
     standard normal. generators: one a sample, for schedulers that add noise on their way. The scheduler is not changed.
+    features: what the network is told beside the noise level. start: (latents, strength): they are noised to that share of the
+    schedule and refined from there (Meng et al. 2022, SDEdit), instead of beginning at pure noise.
     """
     first = next(network.parameters())
     where: dict[str, Any] = {"device": first.device, "dtype": first.dtype}
@@ -98,14 +102,15 @@ def sample(
     scheduler = copy.deepcopy(scheduler)
     set_steps(scheduler, settings.num_inference_steps, first.device)
     extra = _step_settings(scheduler, settings, list(generators))
-    latents = noise.to(first.device).float() * scheduler.init_noise_sigma
+    latents, times = _begin(scheduler, noise.to(first.device).float(), start)
+    more = {} if features is None else {"timestep_cond": torch.cat([features] * len(weights)).to(**where)}
     training = network.training
     network.eval()
     try:
-        for time in scheduler.timesteps:
+        for time in times:
             inputs = scheduler.scale_model_input(torch.cat([latents] * len(weights)), time).to(first.dtype)
             inputs = inputs if images is None else torch.cat([inputs, images], 1)
-            raw: Tensor = network(inputs, time, encoder_hidden_states=states, return_dict=False)[0]
+            raw: Tensor = network(inputs, time, encoder_hidden_states=states, return_dict=False, **more)[0]
             guided = _combine(raw.float().chunk(len(weights)), list(weights.values()))
             latents = scheduler.step(guided, time, latents, **extra, return_dict=False)[0].float()
     finally:
@@ -146,11 +151,23 @@ def generate(
     return torch.cat(parts)
 
 
+def _begin(scheduler: Any, noise: Latents, start: tuple[Latents, float] | None) -> tuple[Latents, Tensor]:
+    """Where sampling begins and the timesteps that it takes, as diffusers' image-to-image pipelines do."""
+    if start is None:
+        return noise * scheduler.init_noise_sigma, scheduler.timesteps
+    order = getattr(scheduler, "order", 1)
+    skipped = order * max(0, len(scheduler.timesteps) // order - max(1, round(len(scheduler.timesteps) // order * start[1])))
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(skipped)
+    times = scheduler.timesteps[skipped:]
+    return scheduler.add_noise(start[0].to(noise), noise, times[:1]), times
+
+
 def _stack_tokens(views: Sequence[View], tokens: Tokens, null: NullTokens) -> Tensor:
     return torch.cat([tokens if view == "text" else null.to(tokens).expand_as(tokens) for view in views])
 
 
-def _stack_images(views: Sequence[View], image: Latents) -> Tensor:
+def _stack_images(views: Sequence[View], image: Stacked) -> Tensor:
     return torch.cat([torch.zeros_like(image) if view == "uncond" else image for view in views])
 
 

@@ -10,23 +10,24 @@ from ..core.errors import DataError
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
 from ..metrics.evaluate_folder import evaluate
 from ..recipe import Recipe
-from .editing import edited, evaluate_pixels, metric_tables, open_suite
 from .opening import device, encode, open_final, open_rows
+from .suite import evaluate_made, metric_tables
+from .suites import open_suite
 from .training import cache_folder, finished, run_folder, signature, write_run_card
 
 __all__ = ["evaluate_folders", "evaluate_run", "lines_of"]
 
 
 def evaluate_run(recipe: Recipe) -> tuple[Evaluation, list[str]]:
-    """Edits the held-out rows with the recipe's finished run, and puts the numbers on its card. Second: what was not measured."""
+    """Puts the held-out rows through the recipe's finished run, and puts the numbers on its card. Second: what was not measured."""
     folder = run_folder(recipe)
     result = finished(folder, signature(recipe))
     model, task = open_final(folder, recipe)
     rows = open_rows(recipe)
-    suite = open_suite(recipe, rows.test, encode(recipe, task, model, rows.test, cache_folder(recipe)))
-    pixels = edited(model, task, recipe, suite, folder / "edits")
+    suite = open_suite(recipe, task, rows.test, encode(recipe, task, model, rows.test, cache_folder(recipe)))
+    made = suite.made(model, task, recipe, folder / "made")
     extractors = extractors_of(build_metrics(metric_tables(recipe)), str(device()))
-    evaluation, lacking = evaluate_pixels(recipe, suite, pixels, extractors)
+    evaluation, lacking = evaluate_made(recipe, suite, made, extractors)
     write_run_card(recipe, folder, result, evaluation.estimates)
     return evaluation, list(lacking.values())
 

@@ -29,6 +29,7 @@ from ..models.trainable import Trained
 from ..objectives.blend import Blend, read_blend
 from ..recipe import Recipe
 from ..tasks.base import Task
+from ..tasks.frames import Frames
 
 VIEWS = ("matched", "null")  # what every task's episode offers
 
@@ -90,10 +91,12 @@ def open_rows(recipe: Recipe) -> Rows:
 
 
 def _with_policy(recipe: Recipe, table: dict[str, Any], where: str) -> dict[str, Any]:
-    """The reader's table with the section's `on_bad_row`, where the reader has one."""
+    """The reader's table with the section's `on_bad_row`, and a place in the cache for its index, where the reader has them."""
     kind = reader.find(table.get("kind"), f"{where}.kind")
-    skips = "on_bad_row" in getattr(kind, "__dataclass_fields__", {})
-    return {**({"on_bad_row": recipe.data.on_bad_row} if skips else {}), **_paths(recipe.folder, table)}
+    cache = Path(recipe.cache_dir) if recipe.cache_dir else Path("runs") / "cache"
+    own = {"on_bad_row": recipe.data.on_bad_row, "index_folder": str(cache / "videos")}
+    known = getattr(kind, "__dataclass_fields__", {})
+    return {**{name: value for name, value in own.items() if name in known}, **_paths(recipe.folder, table)}
 
 
 def _paths(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def open_model(recipe: Recipe) -> Opened:
     settings: Any = family.build(_model_table(recipe), "model")
     if not hasattr(settings, "open"):
         raise RecipeError(f"model: kind {recipe.model['kind']!r} trains an encoder of a base; only relatum train takes it")
-    model, trained = settings.open("edit" if job.image_channels else "image", key_of(recipe.seed, "adapters"))
+    model, trained = settings.open(job.images, job.features, key_of(recipe.seed, "adapters"))
     if any(ask.model == "reference" for ask in blend.asks) and trained.without_adapters is None:
         raise RecipeError('objectives: a term asks the reference model, which exists only for [model.train] kind = "lora"')
     model.to(device())
@@ -144,7 +147,7 @@ def open_final(folder: Path, recipe: Recipe) -> tuple[StableDiffusion, Task]:
     final = folder / "final"
     if not final.is_dir():
         raise DataError(f"{folder} holds no finished run; run: relatum train")
-    return open_stable_diffusion(str(final.resolve()), "edit" if job.image_channels else "image").to(device()), job
+    return open_stable_diffusion(str(final.resolve()), job.images, features=job.features).to(device()), job
 
 
 def device() -> torch.device:
@@ -201,7 +204,7 @@ def step_of(recipe: Recipe) -> StepFunction:
 def check_settings(recipe: Recipe) -> None:
     """RecipeError for a section, of the recipe or of one of its arms, that cannot be built; opens no weights, no rows."""
     from ..metrics.evaluate import build_metrics
-    from .editing import metric_tables
+    from .suite import metric_tables
 
     _registered()
     for part in (recipe, *(recipe.arm(name, recipe.seed) for name in recipe.arms)):
@@ -209,6 +212,7 @@ def check_settings(recipe: Recipe) -> None:
         open_task(part)
         family.build(_model_table(part), "model")
         step_of(part)
+        _check_frames(part)
         check_sampler(part.sample.scheduler, part.sample.scheduler_options, part.sample.num_inference_steps)
     _check_anchors(recipe)
     metrics = build_metrics(metric_tables(recipe))
@@ -218,6 +222,17 @@ def check_settings(recipe: Recipe) -> None:
         _check_judged(recipe, metrics)
     if recipe.evaluate.safety_checker and "safety_rate" not in metrics:
         raise RecipeError('evaluate.safety_checker: nothing uses it; add "safety_rate" to evaluate.metrics')
+
+
+def _check_frames(recipe: Recipe) -> None:
+    """RecipeError for settings of rollouts that would be ignored, or that the task's noise does not allow."""
+    job, own = open_task(recipe), recipe.train.step.endswith(":own_frames_step")
+    if not isinstance(job, Frames):
+        return
+    job.sampling_levels(recipe.rollout.given_noise, 1)
+    if bool(job.own_frames) != own:
+        step = "relatum.engine.own_frames:own_frames_step"
+        raise RecipeError(f'task.own_frames is {job.own_frames} and train.step is {recipe.train.step!r}; it takes step = "{step}"')
 
 
 def _check_judged(recipe: Recipe, metrics: Mapping[str, Any]) -> None:

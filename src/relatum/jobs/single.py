@@ -47,7 +47,7 @@ def edit_picture(
     if output.is_dir():
         raise DataError(f"{output}: is a folder; give the output a file name, such as {output / 'edited.png'}")
     make_folder(output.parent)
-    opened = open_stable_diffusion(model_path(model), "edit").to(device())
+    opened = open_stable_diffusion(model_path(model), 1).to(device())
     if opened.widened:
         raise RecipeError(f"{model} is a text-to-image model; train it on edits first (relatum train)")
     size = resolution

@@ -18,18 +18,22 @@ from ..atomic import make_folder, write_text
 from ..core.draws import Draws, key_of
 from ..core.errors import DataError, RecipeError
 from ..core.load import load
+from ..core.shapes import Pixels
 from ..engine.card import Card, CardMetric, write_card
 from ..engine.checkpoint import latest, read_state
 from ..engine.encoded import EncodedRows
 from ..engine.journal import write_environment
 from ..engine.lock import locked
 from ..engine.order import Order
+from ..engine.rollout import roll_out
 from ..engine.sample import generate
 from ..engine.snapshot import require_finite
 from ..engine.train import Job, Result, train
 from ..imaging import grid, save_png
 from ..models.trainable import save_lora
 from ..recipe import Recipe, digest
+from ..tasks.base import Batch
+from ..tasks.frames import Frames
 from .opening import Opened, Rows, check_settings, encode, open_model, open_rows, open_task, require_columns, step_of
 from .pretraining import ENCODERS, encoder_job
 
@@ -46,6 +50,7 @@ __all__ = [
 ]
 
 DONE = "done.json"
+SHOWN = 4  # frames of a rollout in samples/
 
 
 @dataclass(frozen=True)
@@ -230,6 +235,21 @@ def _write_head(recipe: Recipe, folder: Path) -> None:
     write_environment(folder)
 
 
+def _held_out(recipe: Recipe, opened: Opened, batch: Batch) -> list[Pixels]:
+    """What the model makes of held-out rows as they stand: one picture each, or the first frames of a rollout."""
+    model, task, sample = opened.model, opened.task, recipe.sample
+    text = batch.tokens[task.needs.texts[0]]
+    if isinstance(task, Frames):
+        few = dataclasses.replace(recipe.rollout, steps=min(SHOWN, recipe.rollout.steps))
+        given = torch.stack([model.codec.latents(batch.moments[name], None) for name in task.names], 1)
+        seconds = batch.numbers.get("offset")
+        frames = roll_out(model, task, sample, few, seed=recipe.seed, ids=batch.ids, tokens=text, given=given, offset=seconds)
+        return [model.codec.decode(frame).cpu() for frame in frames]
+    image = model.codec.source(batch.moments["source"]) if task.images else None
+    size = recipe.data.resolution
+    return [generate(model, sample, seed=recipe.seed, ids=batch.ids, tokens=text, size=size, image=image)]
+
+
 def _show(recipe: Recipe, opened: Opened, data: Data, folder: Path, what: str, step: int) -> None:
     """sanity/: the first batch as the model sees it. samples/: held-out rows after this many steps."""
     side = data.train if what == "sanity" else data.test
@@ -254,11 +274,7 @@ def _show(recipe: Recipe, opened: Opened, data: Data, folder: Path, what: str, s
         lines = [f"{name}\t{where}" for name, where in zip(batch.ids, batch.where, strict=True)]
         write_text(folder / "sanity" / "batch.tsv", "\n".join(lines) + "\n")
     else:
-        image = model.codec.source(batch.moments["source"]) if opened.task.image_channels else None
-        text = batch.tokens[opened.task.needs.texts[0]]
-        columns.append(
-            generate(model, recipe.sample, seed=recipe.seed, ids=batch.ids, tokens=text, size=recipe.data.resolution, image=image)
-        )
+        columns += _held_out(recipe, opened, batch.to(device))
     (folder / what).mkdir(exist_ok=True)
     picture = grid(torch.stack(columns, 1).flatten(0, 1), len(columns))
     save_png(folder / what / f"step-{step:06d}.png", picture)

@@ -67,6 +67,10 @@ class Codec:
         sample = moments.mean if noise is None else moments.mean + torch.exp(0.5 * moments.logvar) * noise.to(moments.mean)
         return (sample - self.shift) * self.scaling
 
+    def unscaled(self, latents: Latents) -> Latents:
+        """What the autoencoder itself speaks, of scaled latents."""
+        return latents.float() / self.scaling + self.shift
+
     def source(self, moments: Moments) -> Latents:
         """What InstructPix2Pix concatenates: the mode, *not* scaled (Brooks et al. 2023; diffusers' training script)."""
         return moments.mean
@@ -77,8 +81,7 @@ class Codec:
         first = next(self.vae.parameters())
         parts: list[Tensor] = []
         for part in latents.split(self.batch):
-            unscaled = part.float() / self.scaling + self.shift
-            parts.append(self.vae.decode(unscaled.to(first.device, first.dtype), return_dict=False)[0].float())  # type: ignore[operator]
+            parts.append(self.vae.decode(self.unscaled(part).to(first.device, first.dtype), return_dict=False)[0].float())  # type: ignore[operator]
         return torch.cat(parts).clamp(-1, 1)
 
     def to(self, device: torch.device | str) -> Codec:

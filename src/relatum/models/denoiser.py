@@ -12,21 +12,25 @@ from torch import Tensor, nn
 from ..core.outcome import Ask
 from ..core.path import NoiseLevel
 from ..core.prediction import Parametrization, Prediction
-from ..core.shapes import Latents, Tokens
+from ..core.shapes import Latents, Stacked, Tokens, Told
 
 __all__ = ["Conditioning", "Denoiser"]
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """tokens: (b n d) text states for cross-attention. image: latents concatenated after the noisy ones over the channels."""
+    """tokens: (b n d) text states for cross-attention. image: latents concatenated after the noisy ones over the channels.
+
+    features: numbers that the network is told beside the noise level (see `widen.tell`).
+    """
 
     tokens: Tokens
-    image: Latents | None = None
+    image: Stacked | None = None
+    features: Told | None = None
 
 
 class Denoiser(nn.Module):
-    """Any diffusers network `network(sample, timestep, encoder_hidden_states)` behind one call.
+    """Any diffusers network `network(sample, timestep, encoder_hidden_states[, timestep_cond])` behind one call.
 
     without_adapters: enters the frozen base (LoRA off), for asks of model "reference"; None where there is none.
     """
@@ -72,9 +76,11 @@ class Denoiser(nn.Module):
         k = len(views)
         inputs = torch.cat([noisy if view.image is None else torch.cat([noisy, view.image], 1) for view in views])
         tokens = torch.cat([view.tokens for view in views])
+        told = [view.features for view in views if view.features is not None]
+        more = {"timestep_cond": torch.cat(told)} if told else {}
         mode = self._reference() if model == "reference" else nullcontext()
         with mode, torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-            raw: Tensor = self.network(inputs, level.time.repeat(k), encoder_hidden_states=tokens, return_dict=False)[0]
+            raw: Tensor = self.network(inputs, level.time.repeat(k), encoder_hidden_states=tokens, return_dict=False, **more)[0]
         parts = raw.chunk(k)
         return {ask.key: Prediction(part, noisy, level, self.kind) for ask, part in zip(asks, parts, strict=True)}
 

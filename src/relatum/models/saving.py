@@ -27,7 +27,8 @@ __all__ = ["save_pipeline"]
 def save_pipeline(model: StableDiffusion, folder: Path, dtype: torch.dtype | None = None, shared: str | None = None) -> None:
     """Writes `model` to `folder`, replacing what is there only when all of it is written. LoRA is merged into the weights.
 
-    An edit model becomes a StableDiffusionInstructPix2PixPipeline, an image model a StableDiffusionPipeline. The origin's safety
+    A model that is given pictures becomes a StableDiffusionInstructPix2PixPipeline (which stock diffusers loads, and runs where
+    there is one picture and no features), a text-to-image model a StableDiffusionPipeline. The origin's safety
     checker is kept. dtype: of the saved weights; None keeps each network's own. shared: write unet and scheduler only and
     name this sibling folder for the rest; such a folder is for relatum alone, stock diffusers cannot load it.
     """
@@ -54,8 +55,8 @@ def save_pipeline(model: StableDiffusion, folder: Path, dtype: torch.dtype | Non
 def _pipeline(model: StableDiffusion, dtype: torch.dtype | None) -> Any:
     import diffusers
 
-    names = {"edit": "StableDiffusionInstructPix2PixPipeline", "image": "StableDiffusionPipeline"}
-    return getattr(diffusers, names[model.task])(
+    name = "StableDiffusionInstructPix2PixPipeline" if model.images else "StableDiffusionPipeline"
+    return getattr(diffusers, name)(
         vae=_cast(model.codec.vae, dtype),
         text_encoder=_cast(model.text.encoder, dtype),
         tokenizer=model.text.tokenizer,

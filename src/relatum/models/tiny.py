@@ -15,7 +15,7 @@ from .families.tokenizer import build_tokenizer
 from .folder import PipelineFolder
 from .schedulers import training_scheduler
 from .text import TextEncoder
-from .widen import widen
+from .widen import tell, widen
 
 __all__ = ["byte_tokenizer", "tiny_stable_diffusion"]
 
@@ -26,23 +26,29 @@ def byte_tokenizer(length: int = 48) -> Any:
 
 
 def tiny_stable_diffusion(
-    task: Literal["image", "edit"] = "edit",
+    images: int = 1,
     *,
     seed: int = 0,
     factor: Literal[2, 4, 8] = 4,
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon",
     widened: bool = False,
+    features: int = 0,
     width: int = 16,
 ) -> StableDiffusion:
-    """A Stable Diffusion of about 0.2 M weights. widened: an edit network as widening gives it, not one with weights of its own."""
+    """A Stable Diffusion of about 0.2 M weights, for tasks that give it `images` pictures and tell it `features` numbers.
+
+    widened: a network as widening gives it, not one with weights of its own for the pictures.
+    """
     import diffusers
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet = _unet(width, 8 if task == "edit" and not widened else 4)
-        if widened and task == "edit":
-            widen(unet, 4, 4)
+        unet = _unet(width, 4 if widened else 4 * (1 + images))
+        if widened and images:
+            widen(unet, 4, 4 * images)
+        if features:
+            tell(unet, features)
         vae = _vae(factor)
         tokenizer = byte_tokenizer()
         config = CLIPTextConfig(
@@ -63,7 +69,16 @@ def tiny_stable_diffusion(
     kind = Parametrization.of_scheduler(prediction_type)
     origin = PipelineFolder(Path("tiny"), {})
     return StableDiffusion(
-        unet, Codec(vae), TextEncoder(tokenizer, encoder), scheduler, kind, path, task, origin, widened and task == "edit"
+        unet,
+        Codec(vae),
+        TextEncoder(tokenizer, encoder),
+        scheduler,
+        kind,
+        path,
+        images,
+        origin,
+        widened and images > 0,
+        features,
     )
 
 

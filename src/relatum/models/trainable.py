@@ -53,8 +53,8 @@ class Trained:
 def make_trainable(network: nn.Module, choice: Trainable, *, seed: int = 0, widened: bool = False) -> Trained:
     """Freezes `network` but for the chosen parameters; for LoRA adds the adapters, drawn from `seed`.
 
-    widened: the input layer was just widened. LoRA then also adapts `conv_in`, whose new channels are zero in the base and could
-    not be learned otherwise; such a LoRA belongs to the widened base, and the saved pipeline holds it merged.
+    widened: inputs were just added. LoRA then also adapts `conv_in` and `cond_proj`, whose new weights are zero in the base and
+    could not be learned otherwise; such a LoRA belongs to the widened base, and the saved pipeline holds it merged.
     """
     network.requires_grad_(False)
     if choice.kind == "lora":
@@ -86,7 +86,8 @@ def _add_lora(network: nn.Module, choice: Trainable, seed: int, widened: bool) -
         if not any(name == target or name.endswith("." + target) for name in modules):
             tails = sorted({name.rpartition(".")[2] for name in modules})
             raise RecipeError(f"no layer of the network is named {target!r} for LoRA; layers end in: {', '.join(tails)}")
-    targets = [*choice.targets, *(["conv_in"] if widened else [])]
+    told = getattr(getattr(network, "time_embedding", None), "cond_proj", None) is not None
+    targets = [*choice.targets, *(["conv_in"] if widened else []), *(["cond_proj"] if widened and told else [])]
     alpha = choice.rank if choice.alpha is None else choice.alpha
     config = LoraConfig(r=choice.rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian")  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):

@@ -9,7 +9,22 @@ from torch import nn
 
 from ..core.errors import RecipeError
 
-__all__ = ["widen"]
+__all__ = ["tell", "widen"]
+
+
+def tell(network: nn.Module, features: int) -> None:
+    """Lets `network` be told `features` more numbers, as `timestep_cond`: added to its time embedding through zero weights.
+
+    diffusers' own way (`time_cond_proj_dim`, Luo et al. 2023), so the network loads in stock diffusers. RecipeError if it has it.
+    """
+    unet: Any = network
+    if unet.time_embedding.cond_proj is not None:
+        raise RecipeError("the network is told further numbers already (time_cond_proj_dim); it cannot be given others")
+    like = unet.time_embedding.linear_1.weight
+    new = nn.Linear(features, like.shape[1], bias=False, device=like.device, dtype=like.dtype)
+    nn.init.zeros_(new.weight)
+    unet.time_embedding.cond_proj = new
+    unet.register_to_config(time_cond_proj_dim=features)
 
 
 def widen(network: nn.Module, latent_channels: int, extra: int) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
 from ..core.draws import Draws
 from ..core.outcome import Ask
-from ..core.shapes import Latents, Masks, NullTokens, Pixels, Tokens
+from ..core.shapes import Latents, Masks, NullTokens, PerSample, Pixels, Tokens
 from ..models.codec import Codec, Moments
 from ..models.denoiser import Conditioning
 
@@ -19,18 +19,20 @@ __all__ = ["Batch", "Episode", "Needs", "Task"]
 
 @dataclass(frozen=True)
 class Needs:
-    """Columns of a row, by kind. `optional_masks` are used where every row of the data set has them."""
+    """Columns of a row, by kind. numbers: of its facts. `optional_masks` are used where every row of the data set has them."""
 
     images: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     optional_masks: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Batch:
     """Encoded rows. moments: cached autoencoder moments by image name. tokens: cached text states by text name; null: (1 n d).
 
-    masks: on the latent grid. pixels, texts: only for tasks that train the encoders themselves. where: file and row of each sample.
+    masks: on the latent grid. numbers: by name, such as "offset" in seconds.
+    pixels, texts: only for tasks that train the encoders themselves. where: file and row of each sample.
     """
 
     ids: Sequence[str]
@@ -42,6 +44,7 @@ class Batch:
     masks: Mapping[str, Masks] = field(default_factory=dict)
     pixels: Mapping[str, Pixels] = field(default_factory=dict)
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    numbers: Mapping[str, PerSample] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,6 +61,7 @@ class Batch:
             {k: v.to(device) for k, v in self.masks.items()},
             {k: v.to(device) for k, v in self.pixels.items()},
             self.texts,
+            {k: v.to(device) for k, v in self.numbers.items()},
         )
 
 
@@ -77,9 +81,20 @@ class Episode:
 
 @runtime_checkable
 class Task(Protocol):
-    """Registered with `@task(name)`; a dataclass whose fields are the recipe's [task] settings."""
+    """Registered with `@task(name)`; a dataclass whose fields are the recipe's [task] settings.
 
-    needs: ClassVar[Needs]
-    image_channels: ClassVar[int]  # how many codec latents are concatenated to the noisy one: 0 image, 1 edit
+    images: how many pictures' latents are concatenated to the noisy ones: 0 text to image, 1 edits, k given frames. features: how
+    many numbers the network is told beside the noise level. makes: what a trained model is judged by, single pictures or the
+    frames of a rollout.
+    """
+
+    @property
+    def needs(self) -> Needs: ...
+    @property
+    def images(self) -> int: ...
+    @property
+    def features(self) -> int: ...
+    @property
+    def makes(self) -> Literal["pictures", "rollouts"]: ...
 
     def episode(self, batch: Batch, codec: Codec, asks: Sequence[Ask], draws: Draws) -> Episode: ...

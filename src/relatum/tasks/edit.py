@@ -30,7 +30,9 @@ class Edit:
 
     conditioning_dropout_prob: float = 0.05
     needs = Needs(images=("source", "target"), texts=("instruction",), optional_masks=("changed",))
-    image_channels = 1
+    images = 1
+    features = 0
+    makes = "pictures"
 
     def __post_init__(self) -> None:
         if not 0 <= self.conditioning_dropout_prob <= 1 / 3:

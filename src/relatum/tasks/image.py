@@ -38,7 +38,9 @@ class Image:
 
     conditioning_dropout_prob: float = 0.1
     needs = Needs(images=("target",), texts=("target",))
-    image_channels = 0
+    images = 0
+    features = 0
+    makes = "pictures"
 
     def __post_init__(self) -> None:
         if not 0 <= self.conditioning_dropout_prob <= 1:

@@ -103,14 +103,14 @@ class NewStableDiffusion:
     size: UNetSize = field(default_factory=UNetSize)
     prediction_type: Literal["epsilon", "v_prediction"] = "v_prediction"
 
-    def open(self, task: Literal["image", "edit"], seed: int) -> tuple[StableDiffusion, Trained]:
+    def open(self, images: int, features: int, seed: int) -> tuple[StableDiffusion, Trained]:
         """The model and its trainable part: the whole UNet, weights from torch's global generator."""
         from diffusers import AutoencoderKL
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        if task != "image":
+        if images or features:
             raise RecipeError(
-                "model: new_stable_diffusion makes a text-to-image model; for edits open the trained one, which widens it"
+                "model: new_stable_diffusion makes a text-to-image model; for another task open the trained one, which widens it"
             )
         with quiet():
             vae: Any = AutoencoderKL.from_pretrained(self.autoencoder, torch_dtype=torch.float32)
@@ -125,7 +125,7 @@ class NewStableDiffusion:
             scheduler,
             Parametrization.of_scheduler(self.prediction_type),
             DiscretePath.from_scheduler(training),
-            "image",
+            0,
             PipelineFolder(Path(self.autoencoder), {}),
         )
         return model, make_trainable(unet, Trainable(), seed=seed)

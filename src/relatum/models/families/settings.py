@@ -29,11 +29,12 @@ class StableDiffusionSettings:
     rescale_betas_zero_snr: bool | None = None
     train: Trainable = field(default_factory=Trainable)
 
-    def open(self, task: Literal["image", "edit"], seed: int) -> tuple[StableDiffusion, Trained]:
-        """The model with its trainable part chosen; `seed` draws the adapters."""
+    def open(self, images: int, features: int, seed: int) -> tuple[StableDiffusion, Trained]:
+        """The model for so many pictures and features, with its trainable part chosen; `seed` draws the adapters."""
         model = open_stable_diffusion(
             self.pretrained_model_name_or_path,
-            task,
+            images,
+            features=features,
             revision=self.revision,
             variant=self.variant,
             offline=self.offline,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from ..denoiser import Denoiser
 from ..folder import PipelineFolder, find_pipeline, quiet
 from ..schedulers import build_scheduler, training_scheduler
 from ..text import TextEncoder
-from ..widen import widen
+from ..widen import tell, widen
 
 __all__ = ["StableDiffusion", "open_stable_diffusion"]
 
@@ -30,7 +30,8 @@ PIPELINES = ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline"
 class StableDiffusion:
     """An opened model. scheduler: the sampling scheduler that is saved with it. origin: the folder that it came from.
 
-    widened: its input layer was widened on opening, so it has not been trained for edits yet.
+    images: how many pictures' latents are concatenated to the noisy ones: 0 text to image, 1 edits, k given frames.
+    features: numbers that the network is told beside the noise level. widened: inputs were added on opening, untrained as yet.
     """
 
     unet: nn.Module
@@ -39,9 +40,10 @@ class StableDiffusion:
     scheduler: Any
     kind: Parametrization
     path: DiscretePath
-    task: Literal["image", "edit"]
+    images: int
     origin: PipelineFolder
     widened: bool = False
+    features: int = 0
 
     def denoiser(self, without_adapters: Callable[[], AbstractContextManager[None]] | None = None) -> Denoiser:
         """The network with its meaning, as the engine asks it. `without_adapters` comes from `make_trainable`."""
@@ -72,8 +74,9 @@ class StableDiffusion:
 
 def open_stable_diffusion(
     path_or_id: str,
-    task: Literal["image", "edit"],
+    images: int,
     *,
+    features: int = 0,
     revision: str | None = None,
     variant: str | None = None,
     offline: bool = False,
@@ -82,19 +85,23 @@ def open_stable_diffusion(
 ) -> StableDiffusion:
     """Opens a checkpoint by folder, bundled name or hub id, in float32, from safetensors only.
 
-    task: "edit" widens a text-to-image network; an edit network is taken as it is. prediction_type ("epsilon", "v_prediction",
-    "sample") and rescale_betas_zero_snr override the checkpoint's schedule. RecipeError: another architecture, a network that does
-    not fit the task or its own parts. DataError: a missing or unreadable part.
+    images, features: what the task gives the network, see `StableDiffusion`; one that takes fewer pictures, or no features, is
+    widened so that it behaves as before. prediction_type ("epsilon", "v_prediction", "sample") and rescale_betas_zero_snr override
+    the checkpoint's schedule. RecipeError: another architecture, a network that does not fit the task or its own parts.
+    DataError: a missing or unreadable part.
     """
     origin = find_pipeline(path_or_id, revision, variant, offline)
-    _check(origin, task)
+    _check(origin, images, features)
     changes = {"prediction_type": prediction_type, "rescale_betas_zero_snr": rescale_betas_zero_snr}
     changes = {key: value for key, value in changes.items() if value is not None}
     with quiet():
         unet, vae, encoder, tokenizer, scheduler = _load(origin, variant)
     channels = int(vae.config.latent_channels)
-    if widened := task == "edit" and unet.config.in_channels == channels:
-        widen(unet, channels, channels)
+    missing = channels * (1 + images) - int(unet.config.in_channels)
+    if missing:
+        widen(unet, int(unet.config.in_channels), missing)
+    if untold := features > 0 and unet.config.time_cond_proj_dim is None:
+        tell(unet, features)
     training = training_scheduler(scheduler.config, changes)
     return StableDiffusion(
         unet,
@@ -103,13 +110,14 @@ def open_stable_diffusion(
         _sampling_scheduler(scheduler, changes),
         Parametrization.of_scheduler(training.config.prediction_type),
         DiscretePath.from_scheduler(training),
-        task,
+        images,
         origin,
-        widened,
+        bool(missing) or untold,
+        features,
     )
 
 
-def _check(origin: PipelineFolder, task: str) -> None:
+def _check(origin: PipelineFolder, images: int, features: int) -> None:
     """Refuses what is not of the family, from the configurations alone."""
     if origin.pipeline not in PIPELINES:
         raise RecipeError(
@@ -127,11 +135,17 @@ def _check(origin: PipelineFolder, task: str) -> None:
     c, found = int(vae.get("latent_channels", 4)), unet.get("in_channels", 4)
     if unet.get("out_channels", 4) != c:
         raise RecipeError(f"{origin.path}: the unet makes {unet.get('out_channels', 4)} channels, the vae has {c}")
-    expected = (c,) if task == "image" else (c, 2 * c)
+    expected = [c * (1 + n) for n in range(images + 1)]
     if found not in expected:
         hint = {2 * c: "an edit model", 2 * c + 1: "an inpainting model"}.get(found, "a model for another task")
         words = " or ".join(map(str, expected))
-        raise RecipeError(f"{origin.path}: the unet has {found} input channels ({hint}); task {task!r} needs {words}")
+        raise RecipeError(
+            f"{origin.path}: the unet has {found} input channels ({hint}); a task that gives it {images} pictures needs {words}"
+        )
+    if (told := unet.get("time_cond_proj_dim")) not in (None, features):
+        raise RecipeError(
+            f"{origin.path}: the unet is told {told} numbers beside the noise level, but the task tells it {features}"
+        )
     if (width := text.get("hidden_size", 512)) != (reads := unet.get("cross_attention_dim")):
         raise RecipeError(f"{origin.path}: the unet reads text states of width {reads}, the text encoder gives {width}")
 
