@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 import torch
@@ -256,7 +257,7 @@ def test_row_golden_and_independent_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("law", ["next", "half_normal"])
-def test_rows_show_the_motion(law: str) -> None:
+def test_rows_show_the_motion(law: Literal["next", "half_normal"]) -> None:
     """Every image is the scene at its time, the facts know it, and the caption is true at the source's time."""
     for row in ToyVideos(count=40, past=3, future=3, per_video=4, law=law, sd=0.7, directions=8).rows():
         moving, facts = MovingScene.of(row.facts["motion"]), row.facts
