@@ -191,6 +191,32 @@ def test_unknown_arm_and_repeated_arm_are_refused():
         replace(whole, arms=(*whole.arms, whole.arms[0]))
 
 
+def test_tables_have_neutral_headings_and_the_source_s_own():
+    whole = replace(report(), source_title="The source's <video> table")
+    page, text = html_of(whole), markdown_of(whole)
+    assert re.findall("<h2>(.*?)</h2>", page)[:2] == ["The source&#39;s &lt;video&gt; table", "Measures"]
+    assert [line for line in text.splitlines() if line.startswith("## ")][:2] == [
+        "## The source's &lt;video&gt; table",
+        "## Measures",
+    ]
+    assert "Over the steps" not in page
+    assert "@keyframes" in page
+    assert 'class="films"' not in page
+
+
+def test_legend_of_loss_curves_names_every_arm():
+    """Eight arms: the legend is text beside the plot, so that none of them runs out of it; the seventh line is dashed."""
+    bins = report().loss_by_level["mse"]
+    svg = figures.loss_curves({f"arm {i}": bins for i in range(8)})
+    assert re.findall(r"</svg>(arm \d)</li>", svg) == [f"arm {i}" for i in range(8)]
+    assert svg.count('<polyline class="curve c0 s1"') == 1
+
+
+def test_picture_that_is_not_ascii_is_refused():
+    with pytest.raises(DataError, match="grid row 'r', image 'source': not base64"):
+        Row("r", images={"source": "\N{BULLET}"})
+
+
 def test_a_report_of_one_arm_and_nothing_else_renders(tmp_path: Path):
     bare = Report("bare", "now", "m", (Arm("only"),), (0,), (Measure("m", "m", "lower"),), ())
     assert "No arm was compared" in html_of(bare)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
+from .charts import Axes, Point, arm_style, legend, svg
 from .schema import Difference, LevelLoss, Measure
 
 __all__ = ["bytes_of", "duration", "forest", "loss_curves", "number", "p_value", "relative", "span"]
@@ -92,15 +93,21 @@ def loss_curves(
     values = [bin_.loss for bins in known.values() for bin_ in bins if bin_.loss is not None]
     if not values:
         return Markup('<p class="quiet">No loss by noise level was recorded.</p>')
-    plot = _Plot(width, height, [b for bins in known.values() for b in bins], values)
-    parts = plot.axes()
-    for index, (arm, bins) in enumerate(known.items()):
-        parts.append(plot.line(bins, index % 6))
-        parts.append(plot.legend(arm, index))
-    words = f"{what} for {', '.join(known)}"
-    return Markup('<svg class="curves" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        width, height, words, Markup("").join(parts)
-    )
+    lines = {arm: [_point(bin_) for bin_ in bins] for arm, bins in known.items()}
+    edges = [edge for points in lines.values() for p in points for edge in (p.low, p.high) if edge is not None]
+    log = min(values) > 0 and max(values) / min(values) >= 8
+    levels = [level for bins in known.values() for bin_ in bins for level in (bin_.low, bin_.high)]
+    axes = Axes(width, height, levels, edges, log, min(values) / 2 if log else min(*edges, 0.0))
+    styles = [arm_style(index) for index in range(len(lines))]
+    ticks = [axes.start + (axes.end - axes.start) * i / 4 for i in range(5)]
+    parts = axes.grid(ticks, "noise level (more noise to the right)")
+    parts += [axes.line(points, *style) for points, style in zip(lines.values(), styles, strict=True)]
+    return legend(list(lines), styles) + svg(width, height, f"{what} for {', '.join(known)}", parts)
+
+
+def _point(found: LevelLoss) -> Point:
+    loss, error = found.loss or 0.0, found.stderr or 0.0
+    return Point((found.low + found.high) / 2, loss, loss - error, loss + error)
 
 
 def relative(curves: Mapping[str, Sequence[LevelLoss]], baseline: str) -> dict[str, list[LevelLoss]]:
@@ -119,66 +126,3 @@ def relative(curves: Mapping[str, Sequence[LevelLoss]], baseline: str) -> dict[s
         ]
         for arm, bins in curves.items()
     }
-
-
-class _Plot:
-    """Scales and marks of one line plot."""
-
-    def __init__(self, width: int, height: int, bins: Sequence[LevelLoss], values: Sequence[float]) -> None:
-        self.left, self.right, self.top, self.bottom = 58.0, width - 26.0, 34.0, height - 44.0
-        self.start, self.end = min(b.low for b in bins), max(b.high for b in bins)
-        self.log = min(values) > 0 and max(values) / min(values) >= 8
-        edges = [v for b in bins if b.loss is not None for v in (b.loss - (b.stderr or 0), b.loss + (b.stderr or 0))]
-        self.floor = min(values) / 2 if self.log else min(*edges, 0.0)
-        ends = [self._scaled(max(edge, self.floor)) for edge in edges]
-        pad = (max(ends) - min(ends)) * 0.06 or 0.5
-        self.low, self.high = min(ends) - (pad if self.log else 0), max(ends) + pad
-
-    def _scaled(self, value: float) -> float:
-        return math.log10(value) if self.log else value
-
-    def x(self, level: float) -> float:
-        return round(self.left + (level - self.start) / ((self.end - self.start) or 1) * (self.right - self.left), 1)
-
-    def y(self, loss: float) -> float:
-        share = (self._scaled(max(loss, self.floor)) - self.low) / (self.high - self.low)
-        return round(self.bottom - share * (self.bottom - self.top), 1)
-
-    def ticks(self) -> list[float]:
-        if self.log:
-            steps = [m * 10.0**e for e in range(math.floor(self.low), math.ceil(self.high) + 1) for m in (1, 2, 5)]
-            inside = [step for step in steps if self.low <= math.log10(step) <= self.high]
-            return inside if len(inside) <= 7 else [step for step in inside if f"{step:e}".startswith("1")]
-        step = 10.0 ** math.floor(math.log10((self.high - self.low) / 2))
-        step *= next(m for m in (1, 2, 5, 10) if (self.high - self.low) / (step * m) <= 6)
-        return [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
-
-    def axes(self) -> list[Markup]:
-        row = Markup('<line class="rule" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text x="{3}" y="{4}" text-anchor="end">{5}</text>')
-        parts = [row.format(self.left, self.right, self.y(t), self.left - 8, self.y(t) + 4, f"{t:.4g}") for t in self.ticks()]
-        column = Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>')
-        for i in range(5):
-            level = self.start + (self.end - self.start) * i / 4
-            parts.append(column.format(self.x(level), self.bottom + 18, f"{level:.4g}"))
-        middle = (self.left + self.right) / 2
-        parts.append(column.format(middle, self.bottom + 38, "noise level (more noise to the right)"))
-        return parts
-
-    def line(self, bins: Sequence[LevelLoss], color: int) -> Markup:
-        points = [(self.x((b.low + b.high) / 2), b.loss or 0.0, b.stderr or 0.0) for b in bins]
-        upper = [f"{x},{self.y(loss + error)}" for x, loss, error in points]
-        lower = [f"{x},{self.y(loss - error)}" for x, loss, error in reversed(points)]
-        dots = Markup("").join(
-            Markup('<circle class="c{}" cx="{}" cy="{}" r="3"/>').format(color, x, self.y(y)) for x, y, _ in points
-        )
-        path = " ".join(f"{x},{self.y(loss)}" for x, loss, _ in points)
-        return (
-            Markup('<polygon class="band c{}" points="{}"/>').format(color, " ".join(upper + lower))
-            + Markup('<polyline class="curve c{}" points="{}"/>').format(color, path)
-            + dots
-        )
-
-    def legend(self, arm: str, index: int) -> Markup:
-        x, color = self.left + index * (self.right - self.left) / 4, index % 6
-        mark = Markup('<line class="curve c{}" x1="{}" x2="{}" y1="14" y2="14"/>').format(color, x, x + 22)
-        return mark + Markup('<text x="{}" y="18">{}</text>').format(x + 29, escape(arm if len(arm) <= 22 else arm[:21] + "…"))

@@ -10,8 +10,8 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, Template
 
 from ..atomic import write_text
-from . import figures
-from .schema import Agreement, Cost, Difference, Estimate, Measure, Report, to_json
+from . import animations, charts, figures
+from .schema import Agreement, Chart, Cost, Difference, Estimate, Measure, Point, Report, to_json
 from .verdict import cost_ratio
 
 __all__ = ["CONTENT_POLICY", "html_of", "markdown_of", "write_report"]
@@ -34,7 +34,8 @@ def write_report(report: Report, folder: Path) -> Path:
 
 def html_of(report: Report) -> str:
     """The page as text."""
-    return _template().render(view=View(report), report=report, figures=figures, policy=CONTENT_POLICY)
+    parts = {"figures": figures, "charts": charts, "films": animations}
+    return _template().render(view=View(report), report=report, policy=CONTENT_POLICY, **parts)
 
 
 @cache
@@ -91,10 +92,10 @@ class View:
     def forest(self, difference: Difference, width: int = 240, height: int = 30) -> str:
         return figures.forest(difference, self.measures[difference.metric], width, height)
 
-    def direction(self, measure: Measure) -> str:
+    def direction(self, measure: Measure | Chart) -> str:
         return {"higher": "higher is better", "lower": "lower is better", "neither": "describes"}[measure.better]
 
-    def arrow(self, measure: Measure) -> str:
+    def arrow(self, measure: Measure | Chart) -> str:
         return {"higher": "↑", "lower": "↓", "neither": "·"}[measure.better]
 
     def with_unit(self, measure: Measure) -> str:
@@ -121,6 +122,22 @@ class View:
         value = figures.number(agreement.value, 2, True)
         return [value, figures.span(agreement.low, agreement.high, 2, True), str(agreement.n), agreement.note]
 
+    def chart_rows(self, chart: Chart) -> list[tuple[str, bool, list[tuple[str, str]]]]:
+        """Of each curve its name, whether it is a control, and (value, interval) at the steps that `charts.marked` gives."""
+        digits, rows = charts.digits_of(chart), []
+        for curve in chart.curves:
+            points = {point.step: point for point in curve.points}
+            found = [points.get(step) for step in charts.marked(chart)]
+            cells = [(figures.NONE, "") if p is None else (figures.number(p.value, digits), self._within(p, digits)) for p in found]
+            rows.append((curve.arm, curve.control, cells))
+        return rows
+
+    def chart_title(self, chart: Chart) -> str:
+        return f"{chart.title} ({chart.unit})" if chart.unit else chart.title
+
+    def _within(self, point: Point, digits: int) -> str:
+        return "" if point.low is None or point.high is None else figures.span(point.low, point.high, digits)
+
     def _times(self, ratio: float | None) -> str:
         return figures.NONE if ratio is None else f"{ratio:.2f}×"
 
@@ -133,9 +150,9 @@ def markdown_of(report: Report) -> str:
     for d in view.verdicts:
         facts = f"{view.step(d)} ({view.limits(d)}), {d.seeds} seeds, step cost {view.ratio(d.arm)}"
         lines += [f"**{view.glyph(d)} {d.verdict}{' (seed-limited)' if d.seed_limited else ''}**: {_plain(d.words)}", "", facts, ""]
-    for title, measures in (("The source's table", view.source_table), ("Measures", view.other)):
+    for title, measures in ((report.source_title, view.source_table), ("Measures", view.other)):
         if measures:
-            lines += [f"## {title}", "", *_estimates(view, measures), ""]
+            lines += [f"## {_plain(title)}", "", *_estimates(view, measures), ""]
     for arm in view.arms[1:]:
         rows = [_difference_cells(view, d) for d in view.differences(arm)]
         head = [
@@ -150,6 +167,10 @@ def markdown_of(report: Report) -> str:
             "verdict",
         ]
         lines += [f"## {_plain(arm)} minus {_plain(view.arms[0])}", "", *_table(head, rows), ""]
+    lines += _charts(view)
+    for reels in report.reels:
+        rows = "row" if len(reels.rows) == 1 else "rows"
+        lines += [f"## {_plain(reels.title)}", "", f"{len(reels.rows)} {rows} of animations: see report.html.", ""]
     lines += _small_tables(view)
     for title, words in (("Warnings", report.warnings), ("Not measured", report.not_measured), ("Notes", view.notes())):
         lines += [f"## {title}", "", *(f"- {_plain(line)}" for line in words), ""] if words else []
@@ -179,6 +200,19 @@ def _difference_cells(view: View, d: Difference) -> list[str]:
         figures.number(d.superiority, 2),
         verdict,
     ]
+
+
+def _charts(view: View) -> list[str]:
+    lines = []
+    for chart in view.report.charts:
+        head = [_plain(chart.x_label), *(f"{step:g}" for step in charts.marked(chart))]
+        rows = [
+            [_plain(name), *(f"{value} ({limits})" if limits else value for value, limits in cells)]
+            for name, _, cells in view.chart_rows(chart)
+        ]
+        lines += [f"## {_plain(view.chart_title(chart))} {view.arrow(chart)}", "", *_table(head, rows), ""]
+        lines += [_plain(chart.note), ""] if chart.note else []
+    return lines
 
 
 def _small_tables(view: View) -> list[str]:

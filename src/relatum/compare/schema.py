@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import json
 import math
@@ -13,17 +11,25 @@ from typing import Any, Literal
 
 from ..core.errors import DataError, RelatumError
 from ..core.load import load
+from .animations import Film, Reel, Reels, picture, png_size
+from .charts import Chart, Curve, Point
 
 __all__ = [
     "SCHEMA_VERSION",
     "Agreement",
     "Arm",
+    "Chart",
     "Cost",
+    "Curve",
     "Difference",
     "Estimate",
+    "Film",
     "Grid",
     "LevelLoss",
     "Measure",
+    "Point",
+    "Reel",
+    "Reels",
     "Report",
     "Row",
     "from_json",
@@ -33,7 +39,6 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 UNDEFINED = "undefined"
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def _undefined_to_none(value: Any, *names: str) -> None:
@@ -177,12 +182,7 @@ class Row:
 
     def __post_init__(self) -> None:
         for column, image in self.images.items():
-            try:
-                head = base64.b64decode(image, validate=True)[:8]
-            except binascii.Error as error:
-                raise DataError(f"grid row {self.id!r}, image {column!r}: not base64 ({error})") from error
-            if head != PNG:
-                raise DataError(f"grid row {self.id!r}, image {column!r}: expected a PNG, found {head!r}")
+            png_size(image, f"grid row {self.id!r}, image {column!r}")
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,8 @@ class Grid:
 @dataclass(frozen=True)
 class Report:
     """One comparison. arms[0] is the baseline. headline: the metric declared in advance. controls: estimates that no arm made
-    (copying the source, the codec's round trip of the target, the real target), under the control's name as `arm`."""
+    (copying the source, the codec's round trip of the target, the real target), under the control's name as `arm`.
+    source_title: the heading of the table of measures that have `source_table`."""
 
     name: str
     created: str
@@ -219,6 +220,9 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    charts: tuple[Chart, ...] = ()
+    reels: tuple[Reels, ...] = ()
+    source_title: str = "The source's table"
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -232,14 +236,10 @@ class Report:
             if metric not in metrics:
                 raise DataError(f"report {self.name!r}: metric {metric!r} has no entry in measures; known: {sorted(metrics)}")
         used = [*(e.arm for e in self.estimates), *(d.arm for d in self.differences), *(d.baseline for d in self.differences)]
-        for arm in [*used, *self.loss_by_level, *self.cost]:
+        drawn = [curve.arm for chart in self.charts for curve in chart.curves if not curve.control]
+        for arm in [*used, *drawn, *self.loss_by_level, *self.cost]:
             if arm not in arms:
                 raise DataError(f"report {self.name!r}: {arm!r} is not one of its arms; known: {sorted(arms)}")
-
-
-def picture(png: bytes) -> str:
-    """The bytes of a PNG file as `Row.images` holds them."""
-    return base64.b64encode(png).decode("ascii")
 
 
 def to_json(report: Report) -> str:

@@ -19,7 +19,7 @@ from ..atomic import needs_disk, write_bytes
 from ..core.errors import DataError, MissingExtra, ShapeError
 from ..imaging import grid, save_png, to_uint8
 
-__all__ = ["FILMS", "strip", "write_film", "write_gif", "write_mp4"]
+__all__ = ["FILMS", "few_colors", "paletted", "strip", "write_film", "write_gif", "write_mp4"]
 
 FILMS = (".mp4", ".gif", ".png")
 ENCODERS = ("libx264", "libopenh264")  # browsers play H.264 in an MP4; the first that this PyAV has is taken
@@ -28,11 +28,11 @@ GIF_RATE = 50.0  # browsers slow a GIF down to 10 frames a second when a frame l
 PALETTE_FRAMES = 24  # frames from which a GIF's palette is made where its colors are too many to keep
 
 
-def write_film(path: str | Path, video: Float[Tensor, "t 3 h w"], fps: float, scale: int | None = None) -> None:
-    """One video, pixels in [-1, 1], as the suffix says: .mp4, .gif (both play), or .png (its frames in a row).
+def write_film(path: str | Path, video: Tensor, fps: float, scale: int | None = None) -> None:
+    """One video (t 3 h w), pixels in [-1, 1], as the suffix says: .mp4, .gif (both play), or .png (its frames in a row).
 
     scale: each pixel becomes a square of that edge. Default: films until the short side has 256 pixels, a strip as it is.
-    DataError for another suffix, for values that are not finite, and where the file cannot be written.
+    DataError for another suffix, for values that are not finite, and where the file cannot be written; ShapeError for no video.
     """
     kind = Path(path).suffix.lower()
     if kind == ".mp4":
@@ -46,7 +46,7 @@ def write_film(path: str | Path, video: Float[Tensor, "t 3 h w"], fps: float, sc
         raise DataError(f"{path}: a film is written as {', '.join(FILMS)}; found {kind or 'no suffix'!r}; name the file so")
 
 
-def write_mp4(path: str | Path, video: Float[Tensor, "t 3 h w"], fps: float, scale: int | None = None) -> None:
+def write_mp4(path: str | Path, video: Tensor, fps: float, scale: int | None = None) -> None:
     """H.264 in yuv420p with its index in front, so that browsers play it while it loads; BT.709, tagged as such.
 
     Enlarged by a whole factor without smoothing (`write_film`); where a side is still odd, its last row or column is doubled,
@@ -69,7 +69,7 @@ def write_mp4(path: str | Path, video: Float[Tensor, "t 3 h w"], fps: float, sca
     write_bytes(Path(path), data)
 
 
-def write_gif(path: str | Path, video: Float[Tensor, "t 3 h w"], fps: float, scale: int | None = None) -> None:
+def write_gif(path: str | Path, video: Tensor, fps: float, scale: int | None = None) -> None:
     """A GIF that loops, enlarged as `write_film` says. One palette for all frames and no dithering, so that nothing flickers
     that does not in the video: up to 256 colors are kept exactly, more are reduced by median cut and k-means.
 
@@ -82,7 +82,7 @@ def write_gif(path: str | Path, video: Float[Tensor, "t 3 h w"], fps: float, sca
     factor = _factor(video, scale)
     indices, palette = _palette(to_uint8(video))
     large = np.repeat(np.repeat(indices, factor, axis=1), factor, axis=2)
-    images = [_paletted(frame, palette) for frame in large]
+    images = [paletted(frame, palette) for frame in large]
     ends = [round(100 * (i + 1) / fps) for i in range(len(images))]
     lasts = [10 * (end - start) for start, end in zip([0, *ends], ends, strict=False)]
     stream = io.BytesIO()
@@ -90,7 +90,7 @@ def write_gif(path: str | Path, video: Float[Tensor, "t 3 h w"], fps: float, sca
     write_bytes(Path(path), stream.getvalue())
 
 
-def strip(videos: Tensor | Sequence[Float[Tensor, "t 3 h w"]], every: int = 1) -> Float[Tensor, "3 H W"]:
+def strip(videos: Tensor | Sequence[Tensor], every: int = 1) -> Float[Tensor, "3 H W"]:
     """Frames 0, every, 2 every, ... side by side, two white pixels apart; a row a video, (n 3 t h w) or a list of (t 3 h w).
 
     Shorter videos leave white places. ShapeError where there is no video, or their frames differ in size.
@@ -166,24 +166,32 @@ def _yuv420(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hh w"]:
     return np.concatenate([plane.round().clip(0, 255).astype(np.uint8).ravel() for plane in planes]).reshape(h * 3 // 2, w)
 
 
-def _palette(frames: UInt8[np.ndarray, "t h w 3"]) -> tuple[UInt8[np.ndarray, "t h w"], bytes]:
-    """Each pixel's place in one palette of at most 256 colors, and the palette."""
-    from PIL import Image
-
+def few_colors(frames: UInt8[np.ndarray, "*t h w 3"]) -> tuple[UInt8[np.ndarray, "*t h w"], bytes] | None:
+    """Each pixel's place in a palette and the palette (r g b, r g b, ...), exactly; None where there are over 256 colors."""
     codes = frames.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
     colors = np.unique(codes)
-    if len(colors) <= 256:
-        rgb = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], 1).astype(np.uint8)
-        return np.searchsorted(colors, codes).astype(np.uint8), rgb.tobytes()
-    few = frames[np.linspace(0, len(frames) - 1, min(len(frames), PALETTE_FRAMES)).round().astype(int)]
-    base = Image.fromarray(few.reshape(-1, few.shape[2], 3)).quantize(256, Image.Quantize.MEDIANCUT, kmeans=2)
-    mapped = [np.asarray(Image.fromarray(frame).quantize(palette=base, dither=Image.Dither.NONE)) for frame in frames]
-    return np.stack(mapped), bytes(base.getpalette() or b"")
+    if len(colors) > 256:
+        return None
+    rgb = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], 1).astype(np.uint8)
+    return np.searchsorted(colors, codes).astype(np.uint8), rgb.tobytes()
 
 
-def _paletted(indices: UInt8[np.ndarray, "h w"], palette: bytes) -> Any:
+def paletted(indices: UInt8[np.ndarray, "h w"], palette: bytes) -> Any:
+    """The Pillow image (mode P) of both."""
     from PIL import Image
 
     image = Image.fromarray(indices).copy()  # gray bytes, which become places in the palette
     image.putpalette(palette)
     return image
+
+
+def _palette(frames: UInt8[np.ndarray, "t h w 3"]) -> tuple[UInt8[np.ndarray, "t h w"], bytes]:
+    """Places in one palette of 256 colors for all frames."""
+    from PIL import Image
+
+    if (exact := few_colors(frames)) is not None:
+        return exact
+    few = frames[np.linspace(0, len(frames) - 1, min(len(frames), PALETTE_FRAMES)).round().astype(int)]
+    base = Image.fromarray(few.reshape(-1, few.shape[2], 3)).quantize(256, Image.Quantize.MEDIANCUT, kmeans=2)
+    mapped = [np.asarray(Image.fromarray(frame).quantize(palette=base, dither=Image.Dither.NONE)) for frame in frames]
+    return np.stack(mapped), bytes(base.getpalette() or b"")
