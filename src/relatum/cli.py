@@ -109,16 +109,23 @@ def _edit_parser(verbs: Any) -> None:
 
 
 def _evaluate_parser(verbs: Any) -> None:
-    evaluate = verbs.add_parser("evaluate", help="metrics of a recipe's trained model, or of folders of images from any model")
+    evaluate = verbs.add_parser(
+        "evaluate", help="metrics of a recipe's trained model, or of folders of images or videos from any model"
+    )
     evaluate.add_argument("recipe", nargs="?", help="recipe whose finished run is evaluated")
     _overrides(evaluate)
     for side in ("generated", "target", "source", "masks"):
-        evaluate.add_argument(f"--{side}", type=Path, help=f"folder of {side} images; files pair by stem")
+        evaluate.add_argument(f"--{side}", type=Path, help=f"folder of {side} images (or videos); files pair by stem")
     evaluate.add_argument("--captions", type=Path, help="JSON object or .jsonl (file_name, text): captions of the targets")
     evaluate.add_argument("--extractor", help="features: a bundled name (default tinyconv), folder, torchscript file or hub id")
     evaluate.add_argument("--clip", help="CLIP for captions: 'clip' (bundled), folder or hub id")
     evaluate.add_argument("--unpaired", action="store_true", help="target is another set, not one image for each")
-    evaluate.add_argument("--output", type=Path, help="write the estimates as JSON")
+    evaluate.add_argument("--size", type=int, help="edge in pixels to which all is cropped and resized (default: the first file's)")
+    evaluate.add_argument("--frames", type=int, help="videos: at most so many frames of each, from its beginning")
+    evaluate.add_argument(
+        "--on-bad-file", choices=("stop", "skip"), help="videos: what one that cannot be used does (default stop)"
+    )
+    evaluate.add_argument("--output", type=Path, help="write the estimates as JSON, of videos with the values by frame")
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -197,6 +204,9 @@ def _evaluate(args: argparse.Namespace) -> None:
             extractor=args.extractor or "tinyconv",
             clip=args.clip or "",
             paired=not args.unpaired,
+            size=args.size,
+            frames=args.frames,
+            on_bad_file=args.on_bad_file,
         )
     print("\n".join(lines_of(evaluation)))
     if args.output:
@@ -209,8 +219,8 @@ def _check_evaluate(args: argparse.Namespace) -> None:
     """RecipeError for words that do not go together: none is ignored in silence."""
     from .core.errors import RecipeError
 
-    words = ("generated", "target", "source", "masks", "captions", "extractor", "clip", "unpaired")
-    given = [f"--{name}" for name in words if getattr(args, name) not in (None, False)]
+    words = ("generated", "target", "source", "masks", "captions", "extractor", "clip", "unpaired", "size", "frames", "on_bad_file")
+    given = [f"--{name.replace('_', '-')}" for name in words if getattr(args, name) not in (None, False)]
     if args.recipe is not None and given:
         raise RecipeError(f"evaluate with a recipe takes no {', '.join(given)}; the recipe's [evaluate] says what is measured")
     if args.recipe is None and args.generated is None:

@@ -1,14 +1,17 @@
-"""`relatum evaluate`: the metrics of a finished run, or of folders of images from any model."""
+"""`relatum evaluate`: the metrics of a finished run, or of folders of images or videos from any model."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ..core.errors import DataError
+from ..core.errors import DataError, RecipeError
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
 from ..metrics.evaluate_folder import evaluate
+from ..metrics.evaluate_videos import OnBadFile, evaluate_videos
+from ..metrics.folders import kind_of
 from ..recipe import Recipe
 from .opening import device, encode, open_final, open_rows
 from .suite import evaluate_made, metric_tables
@@ -33,21 +36,33 @@ def evaluate_run(recipe: Recipe) -> tuple[Evaluation, list[str]]:
 
 
 def evaluate_folders(
-    generated: Path, folders: Mapping[str, Path | None], captions: Path | None, *, extractor: str, clip: str, paired: bool
+    generated: Path,
+    folders: Mapping[str, Path | None],
+    captions: Path | None,
+    *,
+    extractor: str,
+    clip: str,
+    paired: bool,
+    size: int | None = None,
+    frames: int | None = None,
+    on_bad_file: OnBadFile | None = None,
 ) -> Evaluation:
-    """Metrics of a folder of pictures against folders of targets, sources and masks; files pair by stem."""
+    """Metrics of a folder of pictures against folders of targets, sources and masks, or of videos against targets.
+
+    Files pair by stem. RecipeError for what does not go with what the folder holds.
+    """
     texts = None if captions is None else _captions(captions)
-    return evaluate(
-        generated,
-        target=folders.get("target"),
-        source=folders.get("source"),
-        masks=folders.get("masks"),
-        captions=texts,
-        extractor=extractor,
-        clip=clip,
-        paired=paired,
-        device=str(device()),
-    )
+    given = {side: folder for side, folder in folders.items() if folder is not None}
+    shared: dict[str, Any] = {"extractor": extractor, "clip": clip, "paired": paired, "size": size, "device": str(device())}
+    if kind_of(generated, "generated") == "videos":
+        surplus = sorted(given.keys() - {"target"})
+        if surplus:
+            raise RecipeError(f"{generated} holds videos, which take no --{surplus[0]}: frame 0 is the frame that was given")
+        return evaluate_videos(generated, given.get("target"), texts, frames=frames, on_bad_file=on_bad_file or "stop", **shared)
+    for option, value in (("--frames", frames), ("--on-bad-file", on_bad_file)):
+        if value is not None:
+            raise RecipeError(f"{option} is for videos; {generated} holds images")
+    return evaluate(generated, captions=texts, **given, **shared)
 
 
 def _captions(path: Path) -> dict[str, str]:
@@ -86,7 +101,7 @@ def _encodable(text: str) -> bool:
 
 
 def lines_of(evaluation: Evaluation) -> list[str]:
-    """One line a metric: honest name, value, standard error, n."""
+    """One line a metric: honest name, value, standard error, n. Then the notes."""
     out = []
     for name, estimate in evaluation.estimates.items():
         error = "" if estimate.stderr is None else f" ± {estimate.stderr:.4g}"
@@ -94,4 +109,4 @@ def lines_of(evaluation: Evaluation) -> list[str]:
         label = evaluation.labels[name]
         shown = label if label.split("[")[0] in name else f"{name} {label}"
         out.append(f"{shown:<44} {estimate.value:.4f}{error}  n={estimate.n}{note}")
-    return out
+    return [*out, *(f"note: {note}" for note in evaluation.notes)]

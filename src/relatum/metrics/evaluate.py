@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,11 +49,16 @@ class Evaluation:
         return self.estimates[name]
 
     def plain(self) -> dict[str, dict[str, Any]]:
-        """The estimates as JSON holds them: NaN is null."""
+        """The estimates as JSON holds them: NaN is null. A metric's series by name and id, and its curve, lie in its own table."""
         values = {name: dataclasses.asdict(estimate) for name, estimate in self.estimates.items()}
         for name, table in values.items():
             table["label"] = self.labels[name]
-            table["value"] = None if table["value"] != table["value"] else table["value"]
+            table["value"] = _plain(table["value"])
+        for name, series in self.series.items():
+            metric, _, what = name.rpartition(".")
+            values[metric].setdefault("series", {})[what] = {i: [_plain(v) for v in row] for i, row in series.items()}
+        for name, curve in self.curves.items():
+            values[name]["curve"] = [{"value": _plain(e.value), "stderr": e.stderr, "n": e.n} for e in curve]
         return values
 
     def reading(self, name: str) -> Reading:
@@ -170,6 +176,10 @@ def _split(name: str) -> tuple[str, str, str]:
         if extractor.endswith(f":{kind}"):
             return extractor.removesuffix(f":{kind}"), kind, side
     return extractor, "", side
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _has(samples: Samples, need: str) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from .sets import FeatureSets
 __all__ = ["evaluate_videos"]
 
 LEAST = 3  # frames of a video: below, nothing has two neighbors
+LEFT_OUT = "left out"
 LARGEST = 2**27  # numbers of one decoded video, half a GiB
 
 OnBadFile = Literal["stop", "skip"]
@@ -63,12 +64,12 @@ def evaluate_videos(
     )
     if frames is not None and frames < LEAST:
         raise RecipeError(f"frames: found {frames}, expected {LEAST} or more")
-    reader = _Reader(frames, size, on_bad_file, [])
+    reader = _Reader(frames, size, on_bad_file)
     pairs = reader.pairs(stems, sides["generated"], sides.get("target") if paired else None)
     others = {} if paired or target is None else dict(reader.pairs(sorted(sides["target"]), sides["target"], None))
     if metrics is None:
         allowed = _Allowed(target is not None, paired, bool(clip) and captions is not None)
-        metrics = allowed.names(min(len(pair.indices) for pair in (*pairs.values(), *others.values())), reader.notes)
+        metrics = allowed.names(min(len(pair.indices) for pair in (*pairs.values(), *others.values())), reader.note)
     built = build_metrics(_with_clip(tables_of(metrics, extractor, clip), clip))
     evaluator = Evaluator(built, extractors_of(built, device))
     for stem, pair in pairs.items():
@@ -82,7 +83,7 @@ def evaluate_videos(
         if videos and sets.metrics:
             sets.update(Samples([stem], videos={"target": videos["generated"]}))
     evaluation = evaluator.compute()
-    evaluation.notes.extend(reader.notes)
+    evaluation.notes.extend(reader.lines())
     return evaluation
 
 
@@ -98,12 +99,23 @@ class _Pair:
 
 @dataclass
 class _Reader:
-    """Decodes pairs of videos to one size; what it leaves out or changes goes into notes."""
+    """Decodes pairs of videos to one size; what it leaves out or changes goes into notes, files by what happened to them."""
 
     frames: int | None
     size: int | None
     on_bad_file: OnBadFile
-    notes: list[str]
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, what: str, file: str) -> None:
+        self.notes.setdefault(what, []).append(file)
+
+    def lines(self) -> list[str]:
+        """One line for each thing that happened; of many files the first three, but all that were left out."""
+        lines = []
+        for what, files in self.notes.items():
+            named = files if what == LEFT_OUT or len(files) < 5 else [*files[:3], f"and {len(files) - 3} more"]
+            lines.append(f"{what}: {'; '.join(named)}")
+        return lines
 
     def pairs(self, stems: Sequence[str], made: Mapping[str, Path], true: Mapping[str, Path] | None) -> dict[str, _Pair]:
         """Of every stem that has usable files, from the time stamps alone."""
@@ -114,7 +126,7 @@ class _Reader:
             except DataError as error:
                 self._bad(stem, error)
         if not found:
-            raise DataError(f"none of {len(stems)} files is a usable video: " + "; ".join(self.notes[:3]))
+            raise DataError(f"none of {len(stems)} files is a usable video: " + "; ".join(self.notes[LEFT_OUT][:3]))
         if self.size is None:
             first = next(iter(found.values())).made
             self.size = min(first.width, first.height)
@@ -132,12 +144,13 @@ class _Reader:
     def _bad(self, stem: str, error: DataError) -> None:
         if self.on_bad_file == "stop":
             raise error
-        self.notes.append(f"{stem} left out: {error}")
+        self.note(LEFT_OUT, f"{stem} ({error})")
 
     def _pair(self, made: Timeline, true: Timeline | None) -> _Pair:
         for timeline in (made, true):
             if timeline is not None:
-                self.notes.extend(f"{timeline.path.name}: {note}" for note in timeline.notes)
+                for note in timeline.notes:
+                    self.note(note, timeline.path.name)
                 if len(timeline.times) < LEAST:
                     found = f"{timeline.path}: {len(timeline.times)} frames"
                     raise DataError(
@@ -152,15 +165,13 @@ class _Reader:
             pair = _Pair(made, tuple(indices), true, tuple(indices))
         else:
             pair = _by_time(made, true, count)
-            self.notes.append(
-                f"{made.path.name}: {made.rate:.4g} frames a second against {true.rate:.4g} of the target; paired by their times"
-            )
+            self.note("paired by time", f"{made.path.name} ({made.rate:.4g} frames a second, its target {true.rate:.4g})")
         if len(pair.indices) < len(made.times):
-            self.notes.append(f"{made.path.name}: the first {len(pair.indices)} of {len(made.times)} frames")
+            self.note("cut to its first frames", f"{made.path.name} ({len(pair.indices)} of {len(made.times)})")
         return pair
 
     def _decoded(self, timeline: Timeline, indices: Sequence[int]) -> Float[Tensor, "1 3 t h w"]:
-        size = self.size or min(timeline.width, timeline.height)
+        size = min(timeline.width, timeline.height) if self.size is None else self.size
         if len(indices) * 3 * size * size > LARGEST:
             found = f"{timeline.path}: {len(indices)} frames of {size} x {size} pixels are more than one video may hold"
             raise DataError(f"{found}; give at most {max(LARGEST // (3 * size * size), 1)} frames (--frames), or a smaller size")
@@ -208,7 +219,7 @@ class _Allowed:
     paired: bool
     captions: bool
 
-    def names(self, shortest: int, notes: list[str]) -> list[str]:
+    def names(self, shortest: int, note: Callable[[str, str], None]) -> list[str]:
         """shortest: frames of the shortest video; metrics on clips that need more are noted."""
         names = []
         for name in sorted(registered.classes):
@@ -219,7 +230,7 @@ class _Allowed:
             if not metric.needs or not all(self._met(need, isinstance(metric, FeatureSets)) for need in metric.needs):
                 continue
             if getattr(metric, "of", "") == "clips:" and shortest < LEAST_FRAMES:
-                notes.append(f"{name} left out: it needs {LEAST_FRAMES} frames, the shortest video has {shortest}")
+                note(f"not measured, it needs {LEAST_FRAMES} frames and the shortest video has {shortest}", name)
             else:
                 names.append(name)
         return names
