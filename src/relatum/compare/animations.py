@@ -83,8 +83,8 @@ class Reels:
 
     @property
     def edge(self) -> int:
-        """Width of a film on the page in CSS pixels: a multiple of 32, so that small frames are enlarged evenly."""
-        return max(128, min(192, 960 // max(len(self.columns), 1) // 32 * 32))
+        """Width of a film on the page in CSS pixels: a multiple of 64, so that small frames are enlarged evenly."""
+        return max(128, min(192, 960 // max(len(self.columns), 1) // 64 * 64))
 
 
 def film_of(video: Tensor, fps: float) -> Film:
