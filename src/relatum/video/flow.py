@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ..core.errors import MissingExtra, ShapeError
 
-__all__ = ["backward_of", "consistent", "dis_flow", "dis_flows", "spline_power", "warp"]
+__all__ = ["backward_of", "consistent", "dis_flow", "dis_flows", "prefilter", "spline_power", "warp"]
 
 SHORT_SIDE = 64  # DIS needs some pixels to make its pyramid of: smaller frames are enlarged first, by a whole factor
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
@@ -104,19 +104,27 @@ def _grey(video: Tensor) -> np.ndarray:
     return ((luma + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def warp(images: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"], order: int = 3) -> Float[Tensor, "b c h w"]:
+def prefilter(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Coefficients of the cubic splines through the pixels: what `warp` reads, for images that are warped more than once."""
+    coefficients: np.ndarray = images.numpy()
+    for axis in (2, 3):
+        coefficients = spline_filter1d(coefficients, 3, axis, output=coefficients.dtype.type, mode="mirror")
+    return torch.from_numpy(coefficients)
+
+
+def warp(
+    images: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"], order: int = 3, filtered: bool = False
+) -> Float[Tensor, "b c h w"]:
     """The images as seen along the flow: out(x) = image(x + flow(x)); beyond the border, the border's pixels.
 
     order 3: interpolating cubic splines (four bilinear readings of the coefficients, Ruijters et al. 2008), which keep fine detail
-    between pixels; 1: bilinear, which blurs.
+    between pixels; 1: bilinear, which blurs. filtered: the images are `prefilter`'s coefficients already.
     """
     x, y = _places(flow)
     if order == 1:
         return _read(images, x, y)
-    coefficients: np.ndarray = images.numpy()
-    for axis in (2, 3):
-        coefficients = spline_filter1d(coefficients, 3, axis, output=coefficients.dtype.type, mode="mirror")
-    padded = functional.pad(torch.from_numpy(coefficients), (PAD, PAD, PAD, PAD), mode="reflect")
+    coefficients = images if filtered else prefilter(images)
+    padded = functional.pad(coefficients, (PAD, PAD, PAD, PAD), mode="reflect")
     (left, right, share_x), (up, down, share_y) = _pairs(x + PAD), _pairs(y + PAD)
     upper = share_x * _read(padded, left, up) + (1 - share_x) * _read(padded, right, up)
     lower = share_x * _read(padded, left, down) + (1 - share_x) * _read(padded, right, down)
