@@ -78,13 +78,13 @@ def _library() -> Any:
 def _regular(path: Path, where: str, limits: Limits) -> Path:
     try:
         file = path.resolve(strict=True)
-        if not file.is_file():
-            raise DataError(f"{where}: is not a regular file")
-        size = file.stat().st_size
+        regular, size = file.is_file(), file.stat().st_size
     except FileNotFoundError:
         raise DataError(f"{where}: no such file") from None
     except (OSError, RuntimeError, ValueError) as error:  # name too long, a loop of links, a null byte
         raise DataError(f"{where}: cannot be opened ({error.strerror if isinstance(error, OSError) else error})") from None
+    if not regular:
+        raise DataError(f"{where}: is not a regular file")
     if size == 0:
         raise DataError(f"{where}: is empty (0 bytes); replace the file or leave it out")
     if size > limits.max_bytes:
@@ -129,5 +129,5 @@ def check_size(width: int, height: int, where: str, limits: Limits) -> None:
     if width <= 0 or height <= 0:
         raise DataError(f"{where}: its video stream states no frame size ({width} x {height}); the file may be damaged")
     if width * height > limits.max_megapixels * 1e6:
-        found = f"{width} x {height} = {width * height / 1e6:.1f} megapixels a frame"
+        found = f"{width} x {height} = {width * height / 1e6:.3g} megapixels a frame"
         raise DataError(f"{where}: {found}, the limit is {limits.max_megapixels:g}; shrink the video, or raise max_megapixels")

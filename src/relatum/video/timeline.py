@@ -10,12 +10,12 @@ from statistics import median
 from typing import Any
 
 from ..core.errors import DataError
+from .damage import LONGEST_RUN
 from .opening import Limits, check_size, open_video, other_name, shown
 from .turn import turn_of
 
 __all__ = ["Timeline", "read_timeline"]
 
-REORDER = 16  # frames: the deepest reordering that H.264 and HEVC allow; a time stamp further back is a jump
 HDR = {16: "PQ (SMPTE 2084)", 18: "HLG (ARIB STD-B67)"}  # AVColorTransferCharacteristic
 
 
@@ -27,7 +27,8 @@ class Timeline:
     width, height: as shown, the turn applied. rotation: degrees counterclockwise from the stored to the shown frame.
     rate: frames a second on average. duration: the last time plus the median gap. variable: gaps differ by more than the
     rounding of the file's clock. notes: what was odd or left out, one line each. stamps: the times as the file counts them,
-    in units of its clock. seekable: False where stamps jump back, so that a seek could land in the wrong part.
+    in units of its clock. seekable: False where stamps jump back, so that a seek could land in the wrong part. by_order: the
+    file says only when packets are decoded (AVI); frames take those times in the order in which they come out.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Timeline:
     notes: tuple[str, ...]
     stamps: tuple[int, ...] = ()
     seekable: bool = True
+    by_order: bool = False
 
     def keyframe_before(self, index: int) -> int | None:
         """The last frame at or before `index` where decoding may start; None where only the beginning is left."""
@@ -60,10 +62,11 @@ def read_timeline(path: Path, limits: Limits = Limits()) -> Timeline:  # noqa: B
     """
     where = shown(path)
     with open_video(path, limits) as (container, stream):
-        notes = [note for note in (other_name(path, container), _others(container), _shape(stream)) if note]
+        notes = [note for note in (other_name(path, container), _others(container, stream), _shape(stream)) if note]
         _refuse_hdr(stream.color_trc, where)
         clock = Fraction(stream.time_base)
-        stamps = _Stamps(reorders=bool(stream.codec_context.has_b_frames))
+        reorders = bool(stream.codec_context.has_b_frames)
+        stamps = _Stamps(reorders, by_order=container.format.name == "avi")
         first, end = _read(container, stream, stamps, None if limits.max_seconds is None else limits.max_seconds / clock)
         stated = float(1 / stream.average_rate) if stream.average_rate else 0.0
     if first is None:
@@ -78,10 +81,12 @@ def read_timeline(path: Path, limits: Limits = Limits()) -> Timeline:  # noqa: B
     _refuse_hdr(first.color_trc, where)
     check_size(first.width, first.height, where, limits)
     turn = turn_of(first)
+    if turn.odd:
+        notes.append(f"a turn of {turn.odd} degrees is not applied")
     width, height = (first.height, first.width) if turn.transpose else (first.width, first.height)
     gaps = [b - a for a, b in zip(stamps.kept, stamps.kept[1:], strict=False)]
-    gap = float(median(gaps) * clock) if gaps else float((stamps.length or 0) * clock) or stated
-    duration = times[-1] + gap
+    usual = median(gaps) if gaps else stamps.length or 0
+    gap = float(usual * clock) or stated
     return Timeline(
         path=path,
         times=times,
@@ -89,17 +94,13 @@ def read_timeline(path: Path, limits: Limits = Limits()) -> Timeline:  # noqa: B
         width=width,
         height=height,
         rotation=turn.degrees,
-        rate=(len(gaps) / times[-1] if gaps else 1 / gap if gap else 0.0),
-        duration=duration,
-        variable=bool(gaps) and any(abs(g - median(gaps)) > 1 for g in gaps),
-        notes=(
-            *notes,
-            *stamps.notes(clock),
-            *([f"a turn of {turn.odd} degrees is not applied"] if turn.odd else []),
-            *([end] if end else []),
-        ),
+        rate=len(gaps) / times[-1] if gaps else 1 / gap if gap else 0.0,
+        duration=times[-1] + gap,
+        variable=any(abs(other - usual) > 1 for other in gaps),
+        notes=(*notes, *stamps.notes(clock), *filter(None, [end])),
         stamps=tuple(stamps.kept),
-        seekable=not stamps.jumps,
+        seekable=not stamps.jumps and not (stamps.by_order and stamps.reorders),
+        by_order=stamps.by_order,
     )
 
 
@@ -108,30 +109,32 @@ class _Stamps:
     """Presentation stamps sorted as they come in decoding order, with what had to be left out."""
 
     reorders: bool
+    by_order: bool = False
     kept: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
     length: int | None = None
     ceiling: int | None = None  # the latest stamp before the last keyframe: nothing after that keyframe may lie below it
     jumps: list[int] = field(default_factory=list)  # the latest stamp at each jump back
     behind: int = 0
+    fallen: bool = False  # the last packet lay behind a jump
     repeated: int = 0
     missing: int = 0
     damaged: int = 0
 
     def add(self, packet: Any) -> None:
         self.damaged += packet.is_corrupt
-        stamp, key = packet.pts, packet.is_keyframe
+        stamp, key = packet.dts if self.by_order else packet.pts, packet.is_keyframe
         if stamp is None:
             self.missing += 1
             return
-        at, length = bisect_left(self.kept, stamp), len(self.kept)
-        later = length - at
+        at = bisect_left(self.kept, stamp)
+        later = len(self.kept) - at
         below = self.ceiling is not None and stamp <= self.ceiling
-        if later and (key or below or not self.reorders or later > REORDER):
-            if at < length and self.kept[at] == stamp and later == 1:
+        if later and (key or below or not self.reorders or later > LONGEST_RUN):
+            if self.kept[at] == stamp and later == 1 and not self.fallen:
                 self.repeated += 1  # the latest frame once more: no jump
             else:
-                self.behind += 1
+                self.behind, self.fallen = self.behind + 1, True
                 if not self.jumps or self.jumps[-1] != self.kept[-1]:
                     self.jumps.append(self.kept[-1])
             self.ceiling = self.kept[-1]
@@ -141,11 +144,14 @@ class _Stamps:
             if key:
                 self.ceiling = self.kept[-1] if self.kept else None
                 self.keys.append(stamp)
+            self.fallen = False
             self.kept.insert(at, stamp)
             self.length = packet.duration
 
     def notes(self, clock: Fraction) -> list[str]:
         found = []
+        if self.by_order and self.reorders:
+            found.append("no presentation times (AVI); frames take the times of decoding in order")
         if self.missing:
             found.append(f"{_count(self.missing, 'packet')} without a time stamp, left out")
         if self.repeated:
@@ -186,9 +192,9 @@ def _read(container: Any, stream: Any, stamps: _Stamps, longest: Fraction | floa
             return first, None
 
 
-def _others(container: Any) -> str | None:
+def _others(container: Any, stream: Any) -> str | None:
     count = len(container.streams.video)
-    return f"{count} video streams; one is read" if count > 1 else None
+    return f"{count} video streams; stream {stream.index}, {stream.width} x {stream.height}, is read" if count > 1 else None
 
 
 def _shape(stream: Any) -> str | None:

@@ -1,0 +1,150 @@
+"""Where a video is cut: hard cuts and gradual changes by PySceneDetect's detectors, and the shots between them.
+
+The detectors are fed from one decoding pass. Adaptive content scores at the video's own rate find hard cuts; luma histograms
+once a second find what changes too slowly for that, a dissolve or a fade.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import MissingExtra
+from .decode import Reader
+from .timeline import Timeline
+
+__all__ = ["Cuts", "find_cuts", "shots"]
+
+ADAPTIVE = {"adaptive_threshold": 3.5, "window_width": 3}
+HISTOGRAM = {"threshold": 0.2, "bins": 128, "min_scene_len": 0.0}
+LEAST = 0.6  # seconds
+APART = 1.0  # seconds between the frames whose histograms are compared, and from a hard cut that explains a hit
+TRIM = 0.5  # seconds on both sides of a gradual change; a hard cut trims one frame on both sides
+SHORT = 144  # pixels: the shorter edge of the frames that are scored, PySceneDetect's own 256 across at 16:9
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """hard: seconds of the first frame of each new shot. gradual: spans of seconds, trimmed already, that belong to no shot.
+
+    decoded, failed: frames that gave whole pixels and that did not. failed_times: when the latter would be shown, seconds.
+    """
+
+    hard: tuple[float, ...]
+    gradual: tuple[tuple[float, float], ...]
+    decoded: int
+    failed: int
+    failed_times: tuple[float, ...]
+
+
+def find_cuts(timeline: Timeline, least: float = LEAST) -> Cuts:
+    """Cuts of a video in one decoding pass, with the frames that failed.
+
+    AdaptiveDetector(3.5, window 3) at the native rate; HistogramDetector(.2, 128 bins) on a frame a second. A histogram hit
+    that no hard cut within 1 s explains is a gradual change between its two frames. least: seconds between two hard cuts; the
+    second of two that are closer is not reported, nor is one within three frames of either end.
+    """
+    adaptive, histogram = _detectors(least)
+    hard, hits, decoded = [], [], set()
+    last: float | None = None
+    with Reader(timeline, seeks=False) as reader:
+        for index, frame in reader.frames():
+            decoded.add(index)
+            seconds, small = timeline.times[index], _small(frame)
+            hard += [found.seconds for found in adaptive.process_frame(_code(timeline, index), small)]
+            if last is None or seconds - last >= APART - 0.5 / max(timeline.rate, 1.0):
+                if histogram.process_frame(_code(timeline, index), small) and last is not None:
+                    hits.append((last, seconds))
+                last = seconds
+    failed = tuple(time for i, time in enumerate(timeline.times) if i not in decoded)
+    if len(decoded) < 3:
+        return Cuts((), (), len(decoded), len(failed), failed)
+    places = sorted(_nearest(timeline.times, second) for second in hard)
+    return Cuts(tuple(places), tuple(_gradual(hits, places, timeline.duration)), len(decoded), len(failed), failed)
+
+
+def shots(timeline: Timeline, cuts: Cuts) -> list[tuple[int, int]]:
+    """Half-open ranges of indices into timeline.times that cross no cut, no gradual change, and no frame that failed.
+
+    One frame on both sides of a hard cut is left out: a cut may lie a frame off, and compression blurs across it.
+    """
+    times = timeline.times
+    outside: set[int] = set()
+    starts = {bisect_left(times, second - 1e-9) for second in cuts.hard}
+    for start in starts:
+        outside |= {start - 1, start}
+    for begin, end in cuts.gradual:
+        outside |= set(range(bisect_left(times, begin), bisect_left(times, end + 1e-9)))
+    outside |= {bisect_left(times, second) for second in cuts.failed_times}
+    found, begin = [], 0
+    for stop in [*sorted(i for i in outside if 0 <= i < len(times)), len(times)]:
+        if stop > begin:
+            found.append((begin, stop))
+        begin = stop + 1
+    return found
+
+
+def _detectors(least: float) -> tuple[Any, Any]:
+    try:
+        from scenedetect.detectors import AdaptiveDetector, HistogramDetector
+    except ImportError:
+        raise MissingExtra("scenedetect", "video", "finding cuts") from None
+    return AdaptiveDetector(min_scene_len=least, **ADAPTIVE), HistogramDetector(**HISTOGRAM)
+
+
+def _code(timeline: Timeline, index: int) -> Any:
+    """The frame's time as the detectors take it, in microseconds, so that variable frame rates are exact."""
+    from scenedetect.common import FrameTimecode, Timecode
+
+    rate = Fraction(timeline.rate or 25.0).limit_denominator(1001)
+    return FrameTimecode(Timecode(round(timeline.times[index] * 1e6), Fraction(1, 1_000_000)), fps=rate)
+
+
+def _nearest(times: Sequence[float], second: float) -> float:
+    at = bisect_left(times, second)
+    return min(times[max(at - 1, 0) : at + 1], key=lambda time: abs(time - second))
+
+
+def _gradual(hits: Sequence[tuple[float, float]], hard: Sequence[float], duration: float) -> Iterator[tuple[float, float]]:
+    """Spans of hits that no hard cut explains, trimmed, those that meet made one."""
+    span: tuple[float, float] | None = None
+    for begin, end in hits:
+        if any(begin < cut <= end or abs(cut - end) <= APART for cut in hard):
+            continue
+        begin, end = max(begin - TRIM, 0.0), min(end + TRIM, duration)
+        if span is not None and begin <= span[1]:
+            span = (span[0], end)
+            continue
+        if span is not None:
+            yield span
+        span = (begin, end)
+    if span is not None:
+        yield span
+
+
+_PLANAR = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p")
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_STRETCH = np.clip((np.arange(256) - 16) * (255 / 219), 0, 255).round().astype(np.uint8)
+
+
+def _small(frame: Any) -> np.ndarray:
+    """(h w 3) uint8 BGR, the shorter edge at most SHORT, for scoring alone: planes are shrunk before they become colors."""
+    import cv2
+
+    scale = min(SHORT / min(frame.width, frame.height), 1.0)
+    size = (max(round(frame.width * scale), 1), max(round(frame.height * scale), 1))
+    if frame.format.name not in _PLANAR:
+        return frame.to_ndarray(format="bgr24", width=size[0], height=size[1], interpolation="AREA")
+    y, u, v = (cv2.resize(_plane(plane), size, interpolation=cv2.INTER_AREA) for plane in frame.planes)
+    if not frame.format.name.startswith("yuvj") and frame.color_range != _FULL_RANGE:
+        y = cv2.LUT(y, _STRETCH)
+    return cv2.cvtColor(cv2.merge([y, v, u]), cv2.COLOR_YCrCb2BGR)
+
+
+def _plane(plane: Any) -> np.ndarray:
+    return np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))[:, : plane.width]
