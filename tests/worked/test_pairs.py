@@ -116,7 +116,7 @@ def test_each_grid_time_has_the_nearest_frame_or_none() -> None:
     slots = valid_frames(times, 0.2, [(0, 3), (3, 6)])
     assert slots.frames.tolist() == [0, 1, 3, -1, -1, 4, 5]
     assert slots.shots.tolist() == [0, 0, 1, -1, -1, 1, 1]
-    assert valid_frames(times, 0.2, [(0, 3), (3, 6)], bad=[1]).frames.tolist() == [0, -1, 3, -1, -1, 4, 5]
+    assert valid_frames(times, 0.2, [(0, 1), (2, 6)]).frames.tolist() == [0, -1, 3, -1, -1, 4, 5]
     assert valid_frames(times, 0.2, [(0, 2), (4, 6)]).frames.tolist() == [0, 1, -1, -1, -1, 4, 5]
     assert len(valid_frames([0.0, 0.2], 0.2, []).valid) == 0
 

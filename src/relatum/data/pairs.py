@@ -6,7 +6,7 @@ Nothing here opens a file: a video is its time stamps and its shots. All draws a
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -143,16 +143,15 @@ class Slots:
         return np.flatnonzero(able), count
 
 
-def valid_frames(times: Sequence[float], grid: float, shots: Sequence[tuple[int, int]], bad: Collection[int] = ()) -> Slots:
+def valid_frames(times: Sequence[float], grid: float, shots: Sequence[tuple[int, int]]) -> Slots:
     """The frame nearest to each multiple of `grid` seconds, the earlier of two that are equally near.
 
     times: ascending seconds from the first frame. shots: half-open ranges of frames. A grid time has no valid frame if the nearest
-    one lies outside of all shots, is among `bad`, is more than half a grid step away, or serves the grid time before.
+    one lies outside of all shots, is more than half a grid step away, or serves the grid time before.
     """
     shot_of = np.full(len(times), -1)
     for number, (start, stop) in enumerate(shots):
         shot_of[start:stop] = number
-    shot_of[list(bad)] = -1
     stamps = np.asarray(times, np.float64)
     wanted = np.arange(math.floor(stamps[-1] / grid + 1e-6) + 1) * grid
     right = np.searchsorted(stamps, wanted).clip(0, len(stamps) - 1)

@@ -1,0 +1,159 @@
+"""Videos as sources of frames: an index on disk of time stamps and cuts, and frames that are decoded in one pass when needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..atomic import write_text
+from ..core.draws import key_of
+from ..core.errors import DataError
+from ..video import cuts as detection
+from ..video.cuts import Cuts, find_cuts, shots
+from ..video.decode import Timeline, frames_at, read_timeline
+from .refs import shown
+
+__all__ = ["INDEX", "Footage", "Frame", "Reel", "open_footage"]
+
+INDEX = 1  # raise it when time stamps or cuts of the same file may come out otherwise
+KEPT = 2  # videos whose decoded frames are kept; rows lie video by video, so that one is enough for one reader of them
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a video: an ImageRef. Asking one for its pixels decodes all wanted frames of its video."""
+
+    footage: Footage = field(repr=False)
+    index: int
+
+    @property
+    def where(self) -> str:
+        return f"{shown(str(self.footage.timeline.path))} at {self.footage.times[self.index]:.2f} s"
+
+    def digest(self) -> str:
+        """Of the file's content and the frame's time stamp; decodes nothing."""
+        return hashlib.sha256(f"{self.footage.content} {self.footage.times[self.index]:.6f}".encode()).hexdigest()
+
+    def pixels(self, size: int) -> Float[Tensor, "3 size size"]:
+        """Center-cropped and resized, float32 in [-1, 1]. DataError if the frame cannot be decoded."""
+        found = self.footage.reel.frame(self.footage, self.index, size)
+        if found is None:
+            raise DataError(f"{self.where}: the frame cannot be decoded; the file is damaged there")
+        return found.float().div_(127.5).sub_(1)
+
+
+class Reel:
+    """Decoded frames of the last few videos, as bytes at the size asked for. It is not carried along when pickled."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, int], tuple[set[int], dict[int, Any]]] = OrderedDict()
+
+    def frame(self, footage: Footage, index: int, size: int) -> Any:
+        """(3, size, size) uint8, None where it cannot be decoded. One pass over the video for all that is wanted of it."""
+        key = (footage.content, size)
+        asked, frames = self._kept.get(key, (set(), {}))
+        if index not in asked:
+            asked = footage.wanted | asked | {index}
+            frames = frames_at(footage.timeline, sorted(asked), size)
+        self._kept[key] = asked, frames
+        self._kept.move_to_end(key)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return frames.get(index)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_kept": OrderedDict()}
+
+
+@dataclass(eq=False)
+class Footage:
+    """An open video: a Clip. content: SHA-256 of the file. wanted: frames that rows show. cuts: look for cuts by decoding it once.
+
+    folder: where the index is kept ("": nowhere). Without cuts, the whole video is one shot, and damage shows when frames are read.
+    """
+
+    timeline: Timeline = field(repr=False)
+    content: str
+    cuts: bool
+    folder: str
+    reel: Reel = field(repr=False)
+    wanted: set[int] = field(default_factory=set, repr=False)
+
+    @property
+    def times(self) -> Sequence[float]:
+        return self.timeline.times
+
+    @property
+    def duration(self) -> float:
+        return self.timeline.duration
+
+    @cached_property
+    def _cuts(self) -> Cuts:
+        return _stored(self.folder, f"{self.content}-cuts-{_settings():x}", lambda: find_cuts(self.timeline), Cuts)
+
+    def shots(self) -> tuple[Sequence[tuple[int, int]], Sequence[str]]:
+        """Ranges without a cut and without a frame that cannot be decoded, and what is odd about the file."""
+        notes = list(self.timeline.notes)
+        if not self.cuts:
+            return [(0, len(self.times))], notes
+        cuts = self._cuts
+        if cuts.failed:
+            first = f" (first at {min(cuts.failed_times):.2f} s)" if cuts.failed_times else ""
+            notes.append(f"{cuts.failed} of {len(self.times)} frames cannot be decoded{first}")
+        return shots(self.timeline, cuts), notes
+
+    def frame(self, index: int) -> Frame:
+        self.wanted.add(index)
+        return Frame(self, index)
+
+
+def open_footage(path: Path, reel: Reel, cuts: bool = True, folder: str = "") -> Footage:
+    """The video at `path`, from its packets or from the index in `folder`. DataError for a file that is no usable video.
+
+    Entries of the index are addressed by the file's content, so that an edited file gets new ones, and a moved file keeps its own.
+    """
+    content = _hash(path)
+    timeline = _stored(folder, f"{content}-times", lambda: read_timeline(path), partial(Timeline, path=path))
+    return Footage(timeline, content, cuts, folder, reel)
+
+
+def _hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{shown(str(path))}: cannot be read ({error.strerror})") from None
+
+
+def _settings() -> int:
+    """A number that stands for how cuts are looked for."""
+    names = ("ADAPTIVE", "HISTOGRAM", "APART", "TRIM", "SHORT")
+    return key_of(*(getattr(detection, name) for name in names))
+
+
+def _stored(folder: str, name: str, make: Callable[[], Any], load: Callable[..., Any]) -> Any:
+    """What `make` gave for this name once, without its path; an entry that is damaged or of another version is made again."""
+    file = Path(folder) / f"{name}-v{INDEX}.json"
+    if folder:
+        try:
+            return load(**{key: _tuples(value) for key, value in json.loads(file.read_text(encoding="utf-8")).items()})
+        except (OSError, ValueError, TypeError, AttributeError):
+            pass
+    made = make()
+    if folder:
+        write_text(file, json.dumps({key: value for key, value in dataclasses.asdict(made).items() if key != "path"}))
+    return made
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,94 @@
+"""Lines of JSONL and CSV files of metadata, each with its place and, where it is broken, why."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import DataError
+from .refs import shown
+
+__all__ = ["Line", "read_csv", "read_json", "read_jsonl", "text_of"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: where ("metadata.jsonl:3"), its values by column, fault: why it cannot be used."""
+
+    where: str
+    values: Mapping[str, Any]
+    fault: str = ""
+
+
+def read_jsonl(file: Path) -> Iterator[Line]:
+    """One JSON object a line, empty lines left out. DataError if the file cannot be read."""
+    with _opened(file, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                values, fault = _object(line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape"))
+                yield Line(f"{shown(str(file))}:{number}", values, fault)
+
+
+def _object(text: str) -> tuple[Mapping[str, Any], str]:
+    try:
+        text.encode()
+        values = json.loads(text)
+    except UnicodeEncodeError as error:
+        return {}, f"is not UTF-8 (at character {error.start})"
+    except (json.JSONDecodeError, RecursionError) as error:
+        return {}, f"is not JSON ({error})"
+    return (values, "") if isinstance(values, dict) else ({}, f"expected a JSON object, found {type(values).__name__}")
+
+
+def read_csv(file: Path, columns: tuple[str, ...]) -> Iterator[Line]:
+    """Rows of a CSV file with a heading. DataError if it is no CSV, or lacks one of `columns`; where: the row's first line."""
+    name, number = shown(str(file)), 1
+    try:
+        with _opened(file, "r") as lines:
+            table = csv.reader(lines, strict=True)
+            head = next(table, [])
+            for column in columns:
+                if head.count(column) != 1:
+                    found = ", ".join(map(shown, head)) or "none"
+                    raise DataError(f"{name}:1: expected one column {column!r}, found the columns {found}")
+            number = table.line_num + 1
+            for cells in table:
+                fault = "" if len(cells) == len(head) else f"has {len(cells)} fields, the heading {len(head)}"
+                if cells:
+                    yield Line(f"{name}:{number}", dict(zip(head, cells, strict=False)), fault)
+                number = table.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{name}:{number}: is not CSV ({error})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def read_json(file: Path) -> Any:
+    """The value in a JSON file. DataError if it is none."""
+    try:
+        with _opened(file, "r") as text:
+            return json.load(text)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{shown(str(file))}: is not UTF-8 ({error.reason} at byte {error.start})") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{shown(str(file))}: is not JSON ({error})") from None
+
+
+def text_of(line: Line, column: str) -> str:
+    """A text that must be there. DataError naming line and column."""
+    value = line.values.get(column)
+    if not isinstance(value, str) or not value:
+        found = "is missing" if value is None else "is empty" if value == "" else f"is {type(value).__name__} {value!r}"
+        raise DataError(f"{line.where}: {column} {found}, expected text")
+    return value
+
+
+def _opened(file: Path, mode: str) -> Any:
+    try:
+        return file.open(mode) if "b" in mode else file.open(mode, encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise DataError(f"{shown(str(file))}: cannot be read ({error.strerror})") from None
