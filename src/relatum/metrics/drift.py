@@ -23,12 +23,13 @@ from ..core.shapes import Pixels
 from .base import MeanMetric, Samples
 from .trends import half_life, theil_sen
 
-__all__ = ["Drift", "correlation", "drift_series", "noise", "sharpness", "trend"]
+__all__ = ["Drift", "correlation", "drift_series", "noise", "rate", "sharpness", "trend"]
 
 LUMA = (0.299, 0.587, 0.114)
 LEAST = 8  # pixels an edge
 ROUNDING = 1e-4  # share of energy that rounding to 8 bits leaves in the upper band of a picture of ordinary contrast
 HALF_LEVEL = 0.004  # half of 1/127.5, a gray level of pixels in [-1, 1]
+USUAL = (0.05, 0.007, 0.0025, 0.03)  # a step of real video: upper quartile of the slopes of sharpness, contrast, noise and color
 
 
 def sharpness(frames: Pixels) -> Float[Tensor, "b"]:
@@ -76,7 +77,7 @@ def correlation(frames: Pixels, other: Pixels) -> Float[Tensor, "b"]:
     return torch.where(scale > still, (a * b).sum((1, 2, 3)) / scale, torch.nan).clamp(-1, 1)
 
 
-def drift_series(video: Float[Tensor, "t 3 h w"], target: Float[Tensor, "s 3 h w"] | None = None) -> dict[str, Float[Tensor, "t"]]:
+def drift_series(video: Float[Tensor, "t 3 h w"], target: Float[Tensor, "s 3 _ _"] | None = None) -> dict[str, Float[Tensor, "t"]]:
     """Statistics of every frame of one video, pixels in [-1, 1]; frame 0 is the given frame.
 
     sharpness, noise: as above. mean, std: level and contrast, averaged over the channels. red, green, blue: the channels' means.
@@ -110,6 +111,16 @@ def trend(series: Mapping[str, Float[Tensor, "t"]]) -> Float[Tensor, "6"]:
     level, rounding to 8 bits rules; a flat frame has sharpness 0 here. NaN below two generated frames.
     """
     return torch.tensor([theil_sen(values[1:]) for values in _relative(series)], dtype=torch.float64)
+
+
+def rate(slopes: Float[Tensor, "6"]) -> Float[Tensor, ""]:
+    """One number of `trend`: root mean square of four slopes in units of real video's own: .05 for sharpness, .007 for contrast,
+    .0025 for noise, .03 for color (itself the root mean square over the channels).
+
+    The units are upper quartiles, rounded, over 17 real clips of 16 frames at 64 pixels; without them the noisiest statistic rules.
+    """
+    four = torch.stack([*slopes[:3], slopes[3:].square().mean().sqrt()])
+    return (four / torch.tensor(USUAL, dtype=four.dtype)).square().mean().sqrt()
 
 
 def _relative(series: Mapping[str, Tensor]) -> list[Float[Tensor, "t"]]:
@@ -147,17 +158,19 @@ def _truth(target: Tensor, frames: Tensor) -> Tensor:
 @metric("drift")
 @dataclass
 class Drift(MeanMetric):
-    """How fast a rollout's look changes, by its own frames: the length of `trend`, relative change a step. 0 for a frozen frame.
+    """How fast a rollout's look changes, by its own frames: `rate` of its `trend`. 0 for a frozen one, near 1 for real video.
 
     Why this headline. Faults that feed back show as a trend in simple statistics, in either direction: blur and sharpening, fading
-    and over-contrast, noise, a creeping tint. A slope of one of them can stand still while another runs away, so all are taken in
-    relative units, and the sign goes. Theil-Sen, because one odd frame is no drift; over the generated frames alone, because the
-    step from the given frame to the first output is one loss, not wear (`jump`: that step, in the same units). It asks nothing
+    and over-contrast, noise, a creeping tint. A slope of one of them can stand still while another runs away, so all are taken,
+    each in the units of real video's own restlessness, and the sign goes. Theil-Sen, because one odd frame is no drift; over the
+    generated frames alone, because the step from the given frame to the first output is one loss, not wear (`jump`: that step, in
+    the same units). On those 17 clips with made wear of 13 kinds and strengths it tells worn from real with a mean AUC of .72 unpaired,
+    against .61 for the plain length of the slopes, and worn is above its own original in 87 % (76 %). It asks nothing
     of the truth, so it means the same on anyone's video. What it cannot see: a wrong but steady picture (`error_slope`,
     `truth_half_life`) and a frozen one, which scores 0 (read a metric of motion beside it). Real video does not score 0 either:
-    `real` is its own trend at the same steps, the floor to read against; `against_truth` is the length of the difference of both.
+    `real` is its own trend at the same steps, the floor to read against; `against_truth` is the rate of the difference of both.
 
-    Beside it, by rollout: sharpness_slope, noise_slope, contrast_slope, color_slope (length over the three channels), as in
+    Beside it, by rollout: sharpness_slope, noise_slope, contrast_slope, color_slope (root mean square over the channels), as in
     `trend`; first_half_life, truth_half_life: of the correlation with the given frame and with the true frame, from 1 towards 0,
     with first_censored, truth_censored: 1 where it held to the last step; error_slope: of the mean squared error a step; and with
     clip, an extractor of images and texts: prompt (100 · cos, mean over generated frames), prompt_slope, cosine_slope (of the
@@ -201,21 +214,21 @@ class Drift(MeanMetric):
         series = drift_series(video, truth)
         slopes = trend(series)
         relative = torch.stack(_relative(series))
-        known = {"": slopes.norm(), "sharpness_slope": slopes[0], "contrast_slope": slopes[1], "noise_slope": slopes[2]}
-        known["color_slope"] = slopes[3:].norm()
-        known["jump"] = (relative[:, 1] - relative[:, 0]).norm() if len(video) > 1 else torch.tensor(math.nan)
+        known = {"": rate(slopes), "sharpness_slope": slopes[0], "contrast_slope": slopes[1], "noise_slope": slopes[2]}
+        known["color_slope"] = slopes[3:].square().mean().sqrt()
+        known["jump"] = rate(relative[:, 1] - relative[:, 0]) if len(video) > 1 else torch.tensor(math.nan)
         known |= _lives("first", series["like_first"])
         if truth is not None:
             known |= _lives("truth", series["like_truth"]) | {"error_slope": torch.tensor(theil_sen(series["error"][1:]))}
             real = _real(truth)
-            length = torch.tensor(math.nan)
+            own = torch.tensor(math.nan)
             if real:
                 series |= {f"real_{what}": real[what] for what in ("sharpness", "noise", "mean", "std")}
                 # fewer true frames: their trend and ours over the same steps
                 ours = trend({what: values[: len(real["std"])] for what, values in series.items()})
-                length, known["against_truth"] = trend(real).norm(), (ours - trend(real)).norm()
-            known["real"] = length
-            known.setdefault("against_truth", length)
+                own, known["against_truth"] = rate(trend(real)), rate(ours - trend(real))
+            known["real"] = own
+            known.setdefault("against_truth", own)
         for what, value in known.items():
             self.keep([name], value.reshape(1), also=what)
         for what in (name for name in series if name not in ("red", "green", "blue")):

@@ -21,7 +21,7 @@ __all__ = ["VIDEO_MODELS", "framestats", "torchscript_clips", "video_model"]
 VIDEO_MODELS = ("videomae", "vivit", "timesformer")
 
 
-def framestats(frames: Float[Tensor, "b t d"]) -> Float[Tensor, "b 4d"]:
+def framestats(frames: Float[Tensor, "b t d"]) -> Float[Tensor, "b 4*d"]:
     """(b, 4d) of features by frame: mean over time, deviation over time, mean |f(t+1) - f(t)|, mean |f(t+1) - 2 f(t) + f(t-1)|.
 
     Our own, so that clips can be compared offline. The first two are blind to the order of the frames, the other two see it:

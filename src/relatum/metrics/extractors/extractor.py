@@ -71,7 +71,7 @@ class Extractor:
         features[known.to(features.device)] = torch.cat(parts)
         return features.unflatten(0, (len(videos), videos.shape[2]))
 
-    def clips(self, videos: Videos, frames: Float[Tensor, "b t d"] | None = None) -> Features:
+    def clips(self, videos: Videos, frames: Float[Tensor, "b t d"] | None = None) -> Float[Tensor, "b _"]:
         """(b, d) float32 of whole clips; of a network of images the statistics of its frames over time (`framestats`).
 
         frames: what `frames` gave, where it is at hand. DataError for fewer than 10 frames.

@@ -1,0 +1,417 @@
+"""What a rollout loses by step: statistics of frames, robust slopes, half-lives, and distances to real frames, by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+from relatum.core.errors import DataError, ShapeError
+from relatum.metrics import Evaluator, Extractor, Samples, kernel_estimate
+from relatum.metrics.clips import Fvd, KdDrift, Kvd
+from relatum.metrics.drift import Drift, correlation, drift_series, noise, rate, sharpness, trend
+from relatum.metrics.evaluate import build_metrics
+from relatum.metrics.extractors import extractor as known_names
+from relatum.metrics.extractors.clips import framestats
+from relatum.metrics.trends import half_life, theil_sen
+
+NAN = math.nan
+
+
+def picture(seed: int, size: int = 32) -> Tensor:
+    return torch.rand(3, size, size, generator=torch.Generator().manual_seed(seed)) * 1.6 - 0.8
+
+
+def still(frames: int, seed: int = 0, size: int = 32) -> Tensor:
+    return picture(seed, size).expand(frames, 3, size, size).contiguous()
+
+
+def blurred(frame: Tensor) -> Tensor:
+    return avg_pool2d(pad(frame[None], (1, 1, 1, 1), mode="circular"), 3, 1)[0]
+
+
+def wearing(frames: int, step: Any, seed: int = 0, first: Tensor | None = None) -> Tensor:
+    """Each frame made from the last by `step`, as a rollout does."""
+    made = [picture(seed) if first is None else first]
+    for _ in range(frames - 1):
+        made.append(step(made[-1]))
+    return torch.stack(made)
+
+
+def videos(*of: Tensor, target: Tensor | None = None) -> Samples:
+    given = {"generated": torch.stack(of).movedim(1, 2)}
+    if target is not None:
+        given["target"] = target.movedim(1, 2)
+    return Samples([f"v{i}" for i in range(len(of))], videos=given)
+
+
+def read(*of: Tensor, target: Tensor | None = None) -> Drift:
+    made = Drift()
+    made.update(videos(*of, target=target))
+    return made
+
+
+def test_theil_sen_by_hand() -> None:
+    """0, 1, 2, 30: slopes 1, 1, 10, 1, 29/2, 28; sorted 1, 1, 1, 10, 14.5, 28: median (1 + 10)/2. Least squares would give 9.1.
+
+    5, NaN, 1 at steps 0 and 2: -4/2.
+    """
+    assert theil_sen(torch.tensor([0.0, 1.0, 2.0, 30.0])) == 5.5
+    assert theil_sen(torch.tensor([5.0, NAN, 1.0])) == -2
+    assert math.isnan(theil_sen(torch.tensor([3.0, NAN])))
+    assert math.isnan(theil_sen(torch.tensor([])))
+    line = torch.arange(20.0) * 0.25
+    line[[3, 7, 11, 15]] = 100.0
+    assert theil_sen(line) == pytest.approx(0.25, rel=0.2)
+
+
+def test_half_life_by_hand() -> None:
+    """From 1 to 0 the half is 0.5: between .9 at step 1 and .4 at step 2 it is passed after .4/.5 of the step: 1.8.
+
+    From 10 to floor 2 it is 6: 10, 8, 4 passes it half-way between steps 1 and 2. A start of 9 above values[0] = 3, floor 1: 5 lies
+    above the first value, at step 0.
+    """
+    life = half_life(torch.tensor([1.0, 0.9, 0.4, 0.95]))
+    assert (life.steps, life.censored) == (pytest.approx(1.8), False)
+    assert half_life(torch.tensor([10.0, 8.0, 4.0]), floor=2.0).steps == pytest.approx(1.5)
+    assert half_life(torch.tensor([3.0, 2.0]), start=9.0, floor=1.0) == (0.0, False)
+
+
+def test_a_half_life_that_is_not_reached_is_censored_at_the_last_known_step() -> None:
+    assert half_life(torch.tensor([1.0, 0.9, 0.8])) == (2.0, True)
+    assert half_life(torch.tensor([1.0, 0.9, NAN])) == (1.0, True)
+    life = half_life(torch.tensor([1.0, NAN, 0.0]))  # over the gap: half of two steps
+    assert (life.steps, life.censored) == (1.0, False)
+    nothing = half_life(torch.tensor([NAN, NAN]))
+    assert math.isnan(nothing.steps)
+    assert nothing.censored
+    with pytest.raises(DataError, match="start 1 and floor 2"):
+        half_life(torch.tensor([1.0, 0.5]), floor=2.0)
+
+
+def test_sharpness_is_the_share_of_energy_above_a_quarter_of_the_sampling_rate() -> None:
+    """2 cos(2π y/8) + cos(2π 3y/8): 1/8 lies below .25 cycles a pixel, 3/8 above; energies 4 and 1, share 1/5."""
+    y = torch.arange(32.0)[None, None, :, None].expand(1, 3, 32, 24)
+    waves = (2 * torch.cos(2 * math.pi * y / 8) + torch.cos(2 * math.pi * 3 * y / 8)) / 4
+    assert sharpness(waves).item() == pytest.approx(0.2, abs=1e-6)
+    assert sharpness(waves * 0.1 + 0.6).item() == pytest.approx(0.2, abs=1e-5)
+    assert math.isnan(sharpness(torch.full((1, 3, 16, 16), 0.3)).item())
+
+
+def test_sharpness_counts_diagonals_by_their_true_frequency() -> None:
+    """cos(2π (x + y) 13/64): 13/64 = .203 along each axis, √2 · 13/64 = .287 along the diagonal: above a quarter."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    diagonal, straight = (torch.cos(2 * math.pi * phase * 13 / 64) for phase in (x + y, x))
+    assert sharpness(diagonal.expand(1, 3, 64, 64)).item() == pytest.approx(1)
+    assert sharpness(straight.expand(1, 3, 64, 64)).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_noise_is_the_deviation_of_white_noise_and_blind_to_ramps_and_edges() -> None:
+    y, x = torch.meshgrid(torch.linspace(-0.4, 0.4, 96), torch.linspace(-0.3, 0.3, 96), indexing="ij")
+    scene = (y + x + (x > 0.1) * 0.3).expand(1, 3, 96, 96)
+    grain = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 0.02
+    assert noise(scene).item() == pytest.approx(0, abs=1e-6)
+    assert noise(scene + grain).item() == pytest.approx(0.02, rel=0.05)
+    assert noise((scene + grain[:, :1]).contiguous()).item() == pytest.approx(0.02, rel=0.05)  # gray grain counts the same
+
+
+def test_correlation_by_hand() -> None:
+    """Rows of (0, 1, 2) against (0, 3, 0), each three channels: deviations (-1, 0, 1) and (-1, 2, -1): sum 0."""
+    a, b = (torch.tensor(row).expand(1, 3, 2, 3) for row in ([0.0, 1.0, 2.0], [0.0, 3.0, 0.0]))
+    assert correlation(a, b).item() == pytest.approx(0)
+    assert correlation(a, a * -0.2 + 5).item() == pytest.approx(-1)
+    assert math.isnan(correlation(a, torch.ones(1, 3, 2, 3)).item())
+
+
+def test_series_of_a_video_by_hand() -> None:
+    """Frame 0 is p, frame 1 is p/2 + .1: level m/2 + .1, contrast half, squared difference mean((p/2 - .1)²); the truth: 3p/4."""
+    p = picture(3, 16)
+    series = drift_series(torch.stack([p, p / 2 + 0.1]), torch.stack([p, 0.75 * p]))
+    assert series["mean"].tolist() == pytest.approx([p.mean().item(), p.mean().item() / 2 + 0.1], abs=1e-6)
+    assert series["std"][1].item() == pytest.approx(series["std"][0].item() / 2)
+    assert series["to_first"].tolist() == pytest.approx([0, (p / 2 - 0.1).square().mean().item()], rel=1e-5)
+    assert series["error"].tolist() == pytest.approx([0, (0.1 - p / 4).square().mean().item()], rel=1e-5)
+    assert series["like_first"].tolist() == pytest.approx([1, 1])
+    assert series["sharpness"][1].item() == pytest.approx(series["sharpness"][0].item(), rel=1e-4)
+
+
+def test_the_trend_of_a_tint_by_hand() -> None:
+    """Red rises by .02 a frame: its slope is .02 over the given contrast s, the others stand still.
+
+    Color: √((.02/s)²/3); the headline √(color²/4) in units of .03.
+    """
+    tint = torch.tensor([0.02, 0.0, 0.0])[:, None, None]
+    video = wearing(6, lambda frame: frame + tint)
+    red = 0.02 / (video[0].std((1, 2), correction=0).mean().item() + 0.004)
+    assert trend(drift_series(video)).tolist() == pytest.approx([0, 0, 0, red, 0, 0], abs=1e-5)
+    made = read(video)
+    assert made.also["color_slope"]["v0"] == pytest.approx(red / 3**0.5, rel=1e-3)
+    assert made.scores["v0"] == pytest.approx(red / 3**0.5 / 2 / 0.03, rel=1e-3)
+    assert made.also["jump"]["v0"] == pytest.approx(made.scores["v0"], rel=1e-3)
+
+
+def test_the_rate_by_hand() -> None:
+    """.1/.05, .014/.007, -.005/.0025 and √(.03² · 3/3)/.03: 2, 2, 2, 1: √((4 + 4 + 4 + 1)/4)."""
+    assert rate(torch.tensor([0.1, 0.014, -0.005, 0.03, -0.03, 0.03])).item() == pytest.approx((13 / 4) ** 0.5)
+
+
+def test_a_still_video_does_not_drift() -> None:
+    made = read(still(6))
+    assert made.scores["v0"] == 0
+    assert {what: made.also[what]["v0"] for what in ("sharpness_slope", "noise_slope", "jump", "first_half_life")} == {
+        "sharpness_slope": 0, "noise_slope": 0, "jump": 0, "first_half_life": 5,
+    }  # fmt: skip
+    assert made.also["first_censored"]["v0"] == 1
+
+
+def test_blur_noise_fading_and_contrast_are_told_apart() -> None:
+    grain = torch.Generator().manual_seed(1)
+    ramp = torch.linspace(-0.8, 0.8, 32).expand(3, 32, 32)
+    cases = {
+        "blur": wearing(6, blurred),
+        "noise": wearing(6, lambda f: f + 0.05 * torch.randn(f.shape, generator=grain), first=ramp),
+        "fading": wearing(6, lambda f: f * 0.8),
+        "contrast": wearing(6, lambda f: f * 1.05),
+    }
+    also = {name: read(video).also for name, video in cases.items()}
+    assert also["blur"]["sharpness_slope"]["v0"] < -0.5
+    assert also["noise"]["noise_slope"]["v0"] > 0.02
+    assert also["fading"]["contrast_slope"]["v0"] == pytest.approx(math.log(0.8), rel=0.05)
+    assert also["contrast"]["contrast_slope"]["v0"] == pytest.approx(math.log(1.05), rel=0.05)
+    assert abs(also["fading"]["sharpness_slope"]["v0"]) < 1e-3
+    assert all(read(video).scores["v0"] > 0.02 for video in cases.values())
+
+
+def test_more_wear_a_step_is_more_drift() -> None:
+    mild = wearing(8, lambda f: 0.95 * f + 0.05 * blurred(f))
+    strong = wearing(8, lambda f: 0.8 * f + 0.2 * blurred(f))
+    made = read(mild, strong)
+    assert 0 < made.scores["v0"] < made.scores["v1"]
+
+
+def test_one_odd_frame_is_no_drift_and_the_first_step_is_not_fitted() -> None:
+    odd = still(9)
+    odd[4] = blurred(blurred(odd[4]))
+    assert read(odd).scores["v0"] == pytest.approx(0, abs=1e-9)
+    lossy = still(9)
+    lossy[1:] = blurred(lossy[0])
+    made = read(lossy)
+    assert made.scores["v0"] == pytest.approx(0, abs=1e-9)
+    assert made.also["jump"]["v0"] > 0.5
+
+
+def test_a_collapse_to_a_flat_frame_is_the_worst() -> None:
+    flat = still(6)
+    flat[3:] = 0.2
+    made = read(flat, wearing(6, blurred))
+    assert made.scores["v0"] > made.scores["v1"] > 0.1
+
+
+def test_truth_gives_error_and_half_life() -> None:
+    """The truth stays p; the output is p mixed with an unrelated picture q by shares 0, .2, .4, .6, .8: of equal contrast the
+    correlation falls below one half between .4 and .6 (at .5 it is 1/√2, at .6 .4/√.52 = .555, at .8 .2/√.68 = .243)."""
+    p, q = picture(0), picture(1)
+    mixed = torch.stack([p * (1 - s) + q * s for s in (0.0, 0.2, 0.4, 0.6, 0.8)])
+    made = read(mixed, target=still(5)[None])
+    quality = made.series["like_truth"]["v0"]
+    assert quality[3] == pytest.approx(0.555, abs=0.05)
+    assert quality[4] == pytest.approx(0.243, abs=0.05)
+    assert made.also["truth_half_life"]["v0"] == pytest.approx(3 + (quality[3] - 0.5) / (quality[3] - quality[4]))
+    assert made.also["error_slope"]["v0"] > 0
+    assert made.also["real"]["v0"] == 0
+    assert made.also["against_truth"]["v0"] == pytest.approx(made.scores["v0"])
+
+
+def test_real_video_has_a_drift_of_its_own() -> None:
+    """A fading truth that the output follows: its trend is that of the truth, and nothing is left against it."""
+    fading = wearing(6, lambda f: f * 0.9)
+    made = read(fading, target=fading[None])
+    assert made.also["real"]["v0"] == made.scores["v0"] > 0.05
+    assert made.also["against_truth"]["v0"] == 0
+    assert read(still(6), target=fading[None]).also["against_truth"]["v0"] == pytest.approx(made.also["real"]["v0"])
+
+
+def test_missing_truth_is_nan_and_left_out() -> None:
+    truth = still(6)
+    truth[4:] = NAN
+    made = read(wearing(6, blurred), target=truth[None])
+    known = [not math.isnan(value) for value in made.series["error"]["v0"]]
+    assert known == [True] * 4 + [False] * 2
+    assert math.isfinite(made.also["error_slope"]["v0"])
+    assert made.also["real"]["v0"] == 0
+    short = drift_series(still(4), still(2))
+    assert short["error"].isnan().tolist() == [False, False, True, True]
+
+
+def test_bad_frames_are_named() -> None:
+    with pytest.raises(ShapeError, match=r"drift of 'v0': .* 8 pixels an edge"):
+        read(torch.zeros(4, 3, 7, 20))
+    broken = still(4)
+    broken[2, 1, 3, 3] = NAN
+    with pytest.raises(DataError, match="drift of 'v0': frame 2 of 4 holds NaN"):
+        read(broken)
+    with pytest.raises(ShapeError, match="target: expected frames of shape"):
+        drift_series(still(4), still(4, size=16))
+
+
+def test_odd_sizes_and_a_single_frame() -> None:
+    odd = torch.rand(5, 3, 33, 47, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert math.isfinite(read(odd).scores["v0"])
+    for frames in (1, 2):  # none or one generated frame: nothing to fit
+        made = read(still(frames))
+        assert math.isnan(made.scores["v0"])
+        assert made.compute().note == "1 of 1 undefined"
+
+
+# --- by step, against real frames
+
+
+def frame_features(count: int, steps: int, seed: int) -> Tensor:
+    return torch.randn(count, steps, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def features(generated: Tensor, target: Tensor, ids: list[str] | None = None) -> Samples:
+    ids = ids or [f"v{i}" for i in range(len(generated))]
+    return Samples(ids, features={"x:frames:generated": generated, "x:frames:target": target})
+
+
+def test_kd_drift_is_the_kernel_distance_at_that_step() -> None:
+    generated, target = frame_features(9, 5, 0), frame_features(9, 5, 1)
+    made = KdDrift(extractor="x")
+    made.update(features(generated, target))
+    curve = made.curves
+    assert len(curve) == 5
+    for step in range(5):
+        expected = kernel_estimate(generated[:, step], target[:, step], paired=True)
+        assert (curve[step].value, curve[step].stderr) == (pytest.approx(expected.value), pytest.approx(expected.stderr))
+    assert made.compute() == curve[4]
+    statistic = made.statistic()
+    assert statistic is not None
+    ones = torch.ones(9, dtype=torch.float64).numpy()
+    assert statistic(ones, ones) == pytest.approx(curve[4].value)
+    assert torch.equal(made.sets[1], generated[:, 4].double())
+
+
+def test_an_output_is_not_compared_with_its_own_true_frame() -> None:
+    """A perfect copy of the truth is at distance 0 exactly at every step, not below."""
+    truth = frame_features(7, 3, 0)
+    made = KdDrift(extractor="x")
+    made.update(features(truth, truth))
+    assert [round(estimate.value, 9) for estimate in made.curves] == [0, 0, 0]
+
+
+def test_kd_drift_with_unequal_and_unknown_frames() -> None:
+    made = KdDrift(extractor="x")
+    made.update(features(frame_features(4, 6, 0), frame_features(4, 6, 1)))
+    longer, truth = frame_features(2, 8, 2), frame_features(2, 8, 3)
+    truth[0, 5] = NAN
+    made.update(features(longer, truth, ["w0", "w1"]))
+    assert len(made.curves) == 6
+    assert made.curves[4].n == 6
+    assert made.compute().n == 5  # one true frame is not known at step 5
+    assert "rollouts of 6 to 8 frames: step 5" in made.compute().note
+    assert made.statistic() is None
+    assert math.isnan(KdDrift(extractor="x").compute().value)
+
+
+# --- clips
+
+
+def tiny(pixels: Tensor) -> Tensor:
+    return pixels.mean((2, 3))
+
+
+def test_framestats_by_hand() -> None:
+    """0, 1, 5: mean 2, variance (4 + 1 + 9)/3, mean step (1 + 4)/2, second difference |5 - 2·1 + 0| = 3."""
+    assert framestats(torch.tensor([[[0.0], [1.0], [5.0]]]))[0].tolist() == pytest.approx([2, (14 / 3) ** 0.5, 2.5, 3])
+    with pytest.raises(ShapeError, match="3 frames"):
+        framestats(torch.zeros(1, 2, 4))
+
+
+def clip_distance(generated: Tensor, target: Tensor) -> tuple[float, str]:
+    evaluator = Evaluator({"fvd": Fvd(extractor="t")}, {"t": Extractor("t", "0a1b2c3d4e", "raw", tiny)})
+    ids = [f"v{i}" for i in range(len(generated))]
+    evaluator.update(Samples(ids, videos={"generated": generated, "target": target}))
+    result = evaluator.compute()
+    return result["fvd"].value, result.labels["fvd"]
+
+
+def moving(count: int, seed: int) -> Tensor:
+    """Videos whose level rises steadily, (count 3 12 8 8)."""
+    g = torch.Generator().manual_seed(seed)
+    rise = torch.linspace(-0.3, 0.3, 12)[None, None, :, None, None] * (0.8 + 0.4 * torch.rand(count, 3, 1, 1, 1, generator=g))
+    return (rise + 0.05 * torch.randn(count, 3, 12, 8, 8, generator=g)).clamp(-1, 1)
+
+
+def test_fvd_sees_the_order_of_frames_and_flicker() -> None:
+    real, other = moving(30, 0), moving(30, 1)
+    shuffled = other[:, :, torch.randperm(12, generator=torch.Generator().manual_seed(0))]
+    flickering = other + 0.05 * torch.tensor([1.0, -1.0]).repeat(6)[None, None, :, None, None]
+    same, label = clip_distance(other, real)
+    assert label == "fd_clip[t framestats 0a1b2c3d]"
+    assert clip_distance(shuffled, real)[0] > 10 * same
+    assert clip_distance(flickering, real)[0] > 2 * same
+
+
+def test_fvd_needs_ten_frames() -> None:
+    with pytest.raises(DataError, match="clips of 9 frames; distances between clips need at least 10"):
+        clip_distance(moving(4, 0)[:, :, :9], moving(4, 1)[:, :, :9])
+
+
+def test_frames_are_embedded_once_for_all_metrics() -> None:
+    calls = []
+
+    def counted(pixels: Tensor) -> Tensor:
+        calls.append(len(pixels))
+        return tiny(pixels)
+
+    metrics = {"fvd": Fvd(extractor="t"), "kvd": Kvd(extractor="t"), "kd_drift": KdDrift(extractor="t")}
+    evaluator = Evaluator(metrics, {"t": Extractor("t", "0a1b2c3d4e", "raw", counted)})
+    evaluator.update(Samples([f"v{i}" for i in range(4)], videos={"generated": moving(4, 0), "target": moving(4, 1)}))
+    assert sum(calls) == 2 * 4 * 12
+    result = evaluator.compute()
+    assert len(result.curves["kd_drift"]) == 12
+    assert result.plain()["kd_drift"]["curve"][11]["value"] == result["kd_drift"].value
+    assert result.labels["kd_drift"] == "kd_drift[t 0a1b2c3d]"
+    assert result.fingerprints["fvd"] == "0a1b2c3d raw, framestats"
+
+
+def test_the_name_of_the_literature_needs_known_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(known_names.KNOWN, ("6726825d", "raw"), {"fd_clip": "FVD"})
+    network = Extractor("i3d", "6726825d00", "raw", embed_clips=lambda v: v.mean((3, 4)).flatten(1))
+    assert network.of_clips().label("fd_clip") == "FVD"
+    assert Extractor("i3d", "6726825d00", "raw", tiny).of_clips().label("fd_clip") == "fd_clip[i3d framestats 6726825d]"
+    with pytest.raises(DataError, match="network of clips and takes no images"):
+        network.images(torch.zeros(1, 3, 8, 8))
+
+
+def test_series_reach_the_evaluation_and_merge() -> None:
+    parts = [Evaluator(build_metrics({"drift": {}})) for _ in range(2)]
+    both = videos(still(4, 0), wearing(4, blurred, 1))
+    for i, part in enumerate(parts):
+        part.update(Samples([both.ids[i]], videos={"generated": both.videos["generated"][i : i + 1]}))
+    parts[0].merge(parts[1])
+    result = parts[0].compute()
+    assert set(result.series["drift.sharpness"]) == {"v0", "v1"}
+    assert len(result.series["drift.sharpness"]["v1"]) == 4
+    assert result.series["drift.to_first"]["v0"] == [0, 0, 0, 0]
+    assert result.directions["drift"] == "lower"
+    assert "drift.sharpness_slope" not in result.directions
+    assert result.plain()["drift"]["series"]["noise"].keys() == {"v0", "v1"}
+
+
+def test_similarity_to_the_prompt_by_hand() -> None:
+    """Frames (1, 0), (3, 4), (0, 2) against the prompt (1, 0): cosines 1, .6, 0; over the generated frames 100 · .3, slope -60."""
+    frames = torch.tensor([[[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]]])
+    made = Drift(clip="c")
+    told = {"c:frames:generated": frames, "c:text:target": torch.tensor([[1.0, 0.0]])}
+    made.update(Samples(["v0"], videos={"generated": still(3)[None].movedim(1, 2)}, features=told))
+    assert made.series["prompt"]["v0"] == pytest.approx([100, 60, 0])
+    assert made.also["prompt"]["v0"] == pytest.approx(30)
+    assert made.also["prompt_slope"]["v0"] == pytest.approx(-60)
+    assert made.series["first_cosine"]["v0"] == pytest.approx([1, 0.6, 0])
+    assert made.also["cosine_slope"]["v0"] == pytest.approx(-0.6)
