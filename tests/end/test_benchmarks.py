@@ -38,6 +38,24 @@ def test_edit_step_prints_speeds_and_ratios() -> None:
         assert re.search(rf"^{ratio} +[\d.]+ \([\d.]+-[\d.]+\) .* >= [\d.]+$", done.stdout, re.MULTILINE), done.stdout
 
 
+def test_decode_prints_speeds_and_ratios() -> None:
+    words = "benchmarks/decode.py --turns 1 --frames 40 --width 96 --height 64"
+    environment = {**os.environ, "PYTHONPATH": "src", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *words.split()], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for film, keyframes in (("gop30", 2), ("gop250", 1)):
+        assert f"{film}.mp4: 96 x 64, 40 frames, {keyframes} keyframes" in done.stdout
+    counted = re.findall(r"same pixels as (pyav|opencv): (\d+) of (\d+) frames; it counts 40", done.stdout)
+    assert [equal == of for _, equal, of in counted] == [True] * 4, done.stdout
+    for kind in ("index", "frames", "8 pairs", "32 pairs"):
+        assert len(re.findall(rf"^{kind} .*CPU-s +ours [\d.,]+ \(.*\)  pyav .*  opencv .*$", done.stdout, re.MULTILINE)) == 2, (
+            done.stdout
+        )
+    assert len(re.findall(r"^ +ours / pyav [\d.,]+ \(.*\)  ours / opencv [\d.,]+ \(.*\)$", done.stdout, re.MULTILINE)) == 8, (
+        done.stdout
+    )
+
+
 def test_sd15_is_stable_diffusion_15() -> None:
     """The published numbers of weights; the UNet's first layer has 4 more input channels of 320 x 3 x 3."""
     program = load("edit_step")

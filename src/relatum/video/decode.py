@@ -17,7 +17,7 @@ from ..imaging import fit, to_uint8
 from .damage import LONGEST_RUN, whole
 from .opening import Limits, open_video, shown
 from .timeline import Timeline, read_timeline
-from .turn import turn_of
+from .turn import Turn, turn_of
 
 __all__ = ["Limits", "Timeline", "read_timeline", "frames_at", "iterate", "Reader"]
 
@@ -80,6 +80,7 @@ class Reader:
         self._held: tuple[int, Any] | None = None
         self._target: int | None = None
         self._skips = False
+        self._upright: Turn | None = None
 
     def __enter__(self) -> Reader:
         self._start()
@@ -113,7 +114,9 @@ class Reader:
         """(h w 3) uint8, upright. A frame whose size changes within the file is scaled to the timeline's."""
         from av.video.reformatter import Interpolation
 
-        turn = turn_of(frame)
+        if self._upright is None:  # one turn for the whole video, as its frame size is
+            self._upright = turn_of(frame)
+        turn = self._upright
         width, height = self.timeline.width, self.timeline.height
         if size_short is not None and size_short < min(width, height):
             short = min(width, height)
@@ -123,7 +126,7 @@ class Reader:
         how = Interpolation.AREA if (width, height) != (frame.width, frame.height) else Interpolation.BILINEAR
         if frame.format.components[0].bits > 8:  # without it, 10 bits lose 2 levels
             how |= Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-        shaped = self._shaper.reformat(frame, format="rgb24", width=width, height=height, interpolation=how)
+        shaped = self._shaper.reformat(frame, format="rgb24", width=width, height=height, interpolation=how, threads=1)
         return turn.apply(shaped.to_ndarray())
 
     def _start(self) -> None:
@@ -165,7 +168,7 @@ class Reader:
         import av.error
 
         while True:
-            packet, fault = first, None
+            packet, first, fault = first, None, None
             try:
                 packet = packet or next(packets, None)
                 if packet is not None and packet.size == 0 and packet.dts is not None:
@@ -185,7 +188,6 @@ class Reader:
                     yield index, frame
             if packet is None:
                 return
-            first = None
 
     def _hasten(self, packet: Any, target: int) -> None:
         """Not decoding frames that lie well before the target and that no other frame is predicted from."""
