@@ -8,7 +8,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..video.cuts import Cuts, find_cuts, shots
 from ..video.decode import Timeline, frames_at, read_timeline
 from .refs import shown
 
-__all__ = ["INDEX", "Footage", "Frame", "Reel", "open_footage"]
+__all__ = ["INDEX", "Film", "Footage", "Frame", "Reel", "open_footage"]
 
 INDEX = 1  # raise it when time stamps or cuts of the same file may come out otherwise
 KEPT = 2  # videos whose decoded frames are kept; rows lie video by video, so that one is enough for one reader of them
@@ -31,25 +31,47 @@ KEPT = 2  # videos whose decoded frames are kept; rows lie video by video, so th
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a video: an ImageRef. Asking one for its pixels decodes all wanted frames of its video."""
+    """One frame of a video: an ImageRef. Asking one for its pixels decodes all wanted frames of its video. time: seconds."""
 
-    footage: Footage = field(repr=False)
+    film: Film
     index: int
+    time: float
 
     @property
     def where(self) -> str:
-        return f"{shown(str(self.footage.timeline.path))} at {self.footage.times[self.index]:.2f} s"
+        return f"{shown(str(self.film.path))} at {self.time:.2f} s"
 
     def digest(self) -> str:
         """Of the file's content and the frame's time stamp; decodes nothing."""
-        return hashlib.sha256(f"{self.footage.content} {self.footage.times[self.index]:.6f}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.film.content} {self.time:.6f}".encode()).hexdigest()
 
     def pixels(self, size: int) -> Float[Tensor, "3 size size"]:
         """Center-cropped and resized, float32 in [-1, 1]. DataError if the frame cannot be decoded."""
-        found = self.footage.reel.frame(self.footage, self.index, size)
+        found = self.film.reel.frame(self.film, self.index, size)
         if found is None:
             raise DataError(f"{self.where}: the frame cannot be decoded; the file is damaged there")
         return found.float().div_(127.5).sub_(1)
+
+
+@dataclass(eq=False)
+class Film:
+    """What the frames of one video share; light, for rows hold one each video. wanted: frames that rows show."""
+
+    path: Path
+    content: str
+    folder: str
+    reel: Reel = field(repr=False)
+    wanted: set[int] = field(default_factory=set, repr=False)
+
+    def timeline(self) -> Timeline:
+        """From the index, else from the file's packets. DataError if the file is no longer the one that was listed."""
+        if _hash(self.path) != self.content:
+            raise DataError(f"{shown(str(self.path))}: was changed after it was listed; run the command again")
+        return self.read()
+
+    def read(self) -> Timeline:
+        """From the index, else from the file's packets."""
+        return _stored(self.folder, f"{self.content}-times", lambda: read_timeline(self.path), partial(Timeline, path=self.path))
 
 
 class Reel:
@@ -58,13 +80,13 @@ class Reel:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, int], tuple[set[int], dict[int, Any]]] = OrderedDict()
 
-    def frame(self, footage: Footage, index: int, size: int) -> Any:
+    def frame(self, film: Film, index: int, size: int) -> Any:
         """(3, size, size) uint8, None where it cannot be decoded. One pass over the video for all that is wanted of it."""
-        key = (footage.content, size)
+        key = (film.content, size)
         asked, frames = self._kept.get(key, (set(), {}))
         if index not in asked:
-            asked = footage.wanted | asked | {index}
-            frames = frames_at(footage.timeline, sorted(asked), size)
+            asked = film.wanted | asked | {index}
+            frames = frames_at(film.timeline(), sorted(asked), size)
         self._kept[key] = asked, frames
         self._kept.move_to_end(key)
         while len(self._kept) > KEPT:
@@ -75,19 +97,18 @@ class Reel:
         return {"_kept": OrderedDict()}
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class Footage:
-    """An open video: a Clip. content: SHA-256 of the file. wanted: frames that rows show. cuts: look for cuts by decoding it once.
+    """An open video: a Clip. cuts: look for cuts by decoding it once; without, all is one shot, and damage shows later."""
 
-    folder: where the index is kept ("": nowhere). Without cuts, the whole video is one shot, and damage shows when frames are read.
-    """
-
+    film: Film
     timeline: Timeline = field(repr=False)
-    content: str
     cuts: bool
-    folder: str
-    reel: Reel = field(repr=False)
-    wanted: set[int] = field(default_factory=set, repr=False)
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of the file."""
+        return self.film.content
 
     @property
     def times(self) -> Sequence[float]:
@@ -97,24 +118,21 @@ class Footage:
     def duration(self) -> float:
         return self.timeline.duration
 
-    @cached_property
-    def _cuts(self) -> Cuts:
-        return _stored(self.folder, f"{self.content}-cuts-{_settings():x}", lambda: find_cuts(self.timeline), Cuts)
-
     def shots(self) -> tuple[Sequence[tuple[int, int]], Sequence[str]]:
         """Ranges without a cut and without a frame that cannot be decoded, and what is odd about the file."""
         notes = list(self.timeline.notes)
         if not self.cuts:
             return [(0, len(self.times))], notes
-        cuts = self._cuts
+        name = f"{self.content}-cuts-{_settings():x}"
+        cuts: Cuts = _stored(self.film.folder, name, lambda: find_cuts(self.timeline), Cuts)
         if cuts.failed:
             first = f" (first at {min(cuts.failed_times):.2f} s)" if cuts.failed_times else ""
             notes.append(f"{cuts.failed} of {len(self.times)} frames cannot be decoded{first}")
         return shots(self.timeline, cuts), notes
 
     def frame(self, index: int) -> Frame:
-        self.wanted.add(index)
-        return Frame(self, index)
+        self.film.wanted.add(index)
+        return Frame(self.film, index, self.times[index])
 
 
 def open_footage(path: Path, reel: Reel, cuts: bool = True, folder: str = "") -> Footage:
@@ -122,9 +140,8 @@ def open_footage(path: Path, reel: Reel, cuts: bool = True, folder: str = "") ->
 
     Entries of the index are addressed by the file's content, so that an edited file gets new ones, and a moved file keeps its own.
     """
-    content = _hash(path)
-    timeline = _stored(folder, f"{content}-times", lambda: read_timeline(path), partial(Timeline, path=path))
-    return Footage(timeline, content, cuts, folder, reel)
+    film = Film(path, _hash(path), folder, reel)
+    return Footage(film, film.read(), cuts)
 
 
 def _hash(path: Path) -> str:
