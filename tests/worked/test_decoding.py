@@ -83,6 +83,15 @@ def test_seeks_only_past_a_keyframe_that_spares_decoding(tmp_path: Path) -> None
     assert [timeline.keyframe_before(i) for i in (0, 11, 12, 59)] == [0, 0, 12, 48]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_seeking_does_not_fall_back_to_the_beginning(tmp_path: Path, name: str) -> None:
+    """Of 60 frames only those from the keyframe at 36 are decoded, where a container finds it by decoding time too."""
+    with Reader(read_timeline(film(tmp_path / name, FRAMES, gop=12, b_frames=2))) as reader:
+        assert reader.at(40) is not None
+        assert (reader.sought, reader.seeks) == (True, True)
+        assert next(index for index, _ in reader.frames()) == 41
+
+
 def test_sizes_and_the_crop_of_images(tmp_path: Path) -> None:
     timeline = read_timeline(film(tmp_path / "a.mp4", FRAMES[:3]))
     full = frames_at(timeline, [2])[2]

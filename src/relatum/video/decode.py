@@ -143,19 +143,20 @@ class Reader:
         """Go to keyframe `key`; where the file's own index leads past it, go on decoding from the beginning."""
         import av.error
 
-        stamp, self.sought = self.timeline.stamps[key], True
-        packets, first = self._container.demux(self._stream), None
-        with contextlib.suppress(av.error.FFmpegError):
-            self._container.seek(stamp, stream=self._stream)
-            first = next(packets, None)
-        landed = None if first is None else first.dts if self.timeline.by_order else first.pts
-        if landed is not None and (landed == stamp if self.timeline.by_order else landed <= stamp):
-            self._position, self._floor, self._turn = key - 1, key, key - 1
-            self._frames = self._whole(packets, first)
-        else:
-            self.seeks = False
-            self._opened.__exit__(None, None, None)
-            self._start()
+        self.sought, stamps, by_order = True, self.timeline.stamps, self.timeline.by_order
+        for aim in (stamps[key], stamps[max(key - LONGEST_RUN, 0)]):  # a container that seeks by decoding time lands a little late
+            packets, first = self._container.demux(self._stream), None
+            with contextlib.suppress(av.error.FFmpegError):
+                self._container.seek(aim, stream=self._stream)
+                first = next(packets, None)
+            landed = None if first is None else first.dts if by_order else first.pts
+            if landed is not None and (landed == stamps[key] if by_order else landed <= stamps[key]):
+                self._position, self._floor, self._turn = key - 1, key, key - 1
+                self._frames = self._whole(packets, first)
+                return
+        self.seeks = False
+        self._opened.__exit__(None, None, None)
+        self._start()
 
     def _whole(self, packets: Iterator[Any], first: Any = None) -> Iterator[tuple[int, Any]]:
         decoded = self._decoded(packets, first)
@@ -177,9 +178,9 @@ class Reader:
                     self._hasten(packet, self._target)
                 frames = packet.decode() if packet is not None else []
             except av.error.FFmpegError:
-                self.faults += 1
                 frames, fault = [], self._failed(packet)
-            if fault is not None:
+            if fault is not None and fault >= self._floor:
+                self.faults += 1
                 yield fault, None
             for frame in frames:
                 index = self._place(frame)
