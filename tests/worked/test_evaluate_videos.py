@@ -113,6 +113,15 @@ def test_other_rates_pair_by_time(films: tuple[Path, Path], tmp_path: Path) -> N
         evaluate_videos(truth, films[1], metrics=["drift"])
 
 
+def test_metrics_are_told_the_frames_a_second(tmp_path: Path) -> None:
+    """VBench's threshold grows with the time between frames, from 8 a second down: at 5 it is 8/5 of that at 10."""
+    reach = [
+        evaluate_videos(folder(tmp_path / f"at{rate}", {"a": film(0)}, rate, ".gif"), metrics=["vb_dynamic"])["vb_dynamic.reach"]
+        for rate in (10, 5)
+    ]
+    assert reach[1].value == pytest.approx(reach[0].value / 1.6, rel=1e-5)
+
+
 def test_unpaired_sets(films: tuple[Path, Path], tmp_path: Path) -> None:
     other = folder(tmp_path / "o", {f"x{i}": film(10 + i) for i in range(3)}, suffix=".gif")
     result = evaluate_videos(films[0], other, paired=False)

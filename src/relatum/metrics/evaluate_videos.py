@@ -70,7 +70,8 @@ def evaluate_videos(
     if metrics is None:
         allowed = _Allowed(target is not None, paired, bool(clip) and captions is not None)
         metrics = allowed.names(min(len(pair.indices) for pair in (*pairs.values(), *others.values())), reader.note)
-    built = build_metrics(_with_clip(tables_of(metrics, extractor, clip), clip))
+    rate = median(pair.made.rate for pair in pairs.values())
+    built = build_metrics(_with_known(tables_of(metrics, extractor, clip), {"clip": clip, "fps": rate}))
     evaluator = Evaluator(built, extractors_of(built, device))
     for stem, pair in pairs.items():
         videos = reader.videos(stem, pair)
@@ -246,10 +247,10 @@ class _Allowed:
         return kinds[0] in ("features", "videos") and (self.paired or on_sets or side == "generated")
 
 
-def _with_clip(tables: dict[str, dict[str, Any]], clip: str) -> dict[str, dict[str, Any]]:
-    """The joint space for metrics that describe the prompt where one is given."""
+def _with_known(tables: dict[str, dict[str, Any]], known: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Settings that the metrics leave open and the call or the files say: the joint space for the prompt, the frames a second."""
     for name, table in tables.items():
-        cls = registered.find(table.get("kind", name), name)
-        if clip and any(f.name == "clip" for f in dataclasses.fields(cls)):
-            table.setdefault("clip", clip)
+        fields = {f.name for f in dataclasses.fields(registered.find(table.get("kind", name), name))}
+        for setting in fields & known.keys():
+            table.setdefault(setting, known[setting])
     return tables
