@@ -99,7 +99,7 @@ def test_webvid(tmp_path: Path) -> None:
     reasons += ["results.csv:6 (12.mp4): no caption", "results.csv:7 (12.mp4): 12 is listed by"]
     assert all(reason in line for reason, line in zip(reasons, reading.skipped, strict=True))
     (tmp_path / "results.csv").write_text("videoid,name\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"results\.csv:1: expected one column 'page_dir', found the columns videoid, name"):
+    with pytest.raises(DataError, match=r"results\.csv:1: no column 'page_dir'; found the columns videoid, name"):
         reading.rows()
     (tmp_path / "results.csv").write_text('videoid,name,page_dir\n1,"x,2\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"results\.csv:\d: is not CSV"):

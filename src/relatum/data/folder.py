@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..core.errors import DataError
 from ..core.registry import reader
@@ -17,6 +15,7 @@ from .columns import check_roles, resolve
 from .records import Policy, Record, list_rows
 from .refs import Content, FileContent, inside, shown
 from .rows import Row
+from .tables import Line, read_csv, read_jsonl
 
 __all__ = ["Folder"]
 
@@ -48,7 +47,8 @@ class Folder:
     def rows(self) -> list[Row]:
         self.skipped.clear()
         file = self._metadata()
-        records = list(_sidecars(Path(self.path)) if file is None else _READ[file.suffix.lower()](file))
+        lines = [] if file is None else _READ[file.suffix.lower()](file)
+        records = list(_sidecars(Path(self.path))) if file is None else [_record(file, line) for line in lines]
         name = shown(str(file or self.path))
         names = dict.fromkeys(column for record in records for column in record.values)
         if not names:
@@ -71,50 +71,13 @@ class Folder:
         return found[0] if found else None
 
 
-def _jsonl(file: Path) -> Iterator[Record]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            where, fault = f"{shown(str(file))}:{number}", ""
-            try:
-                values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                values, fault = {}, f"is not UTF-8 ({error.reason} at byte {error.start})"
-            except (json.JSONDecodeError, RecursionError) as error:
-                values, fault = {}, f"is not JSON ({error})"
-            if not isinstance(values, dict):
-                values, fault = {}, f"expected a JSON object, found {type(values).__name__}"
-            yield _record(file, number, where, values, fault)
+_READ: dict[str, Callable[[Path], Iterator[Line]]] = {".jsonl": read_jsonl, ".csv": read_csv}
 
 
-def _csv(file: Path) -> Iterator[Record]:
-    name, number = shown(str(file)), 1
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            table = csv.reader(lines, strict=True)
-            head = next(table, [])
-            if twice := sorted({column for column in head if head.count(column) > 1}):
-                raise DataError(f"{name}:1: two columns are named {twice[0]!r}")
-            number = table.line_num + 1
-            for cells in table:
-                fault = "" if len(cells) == len(head) else f"has {len(cells)} fields, the heading {len(head)}"
-                if cells:
-                    yield _record(file, number, f"{name}:{number}", dict(zip(head, cells, strict=False)), fault)
-                number = table.line_num + 1
-    except csv.Error as error:
-        raise DataError(f"{name}:{number}: is not CSV ({error})") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}: is not UTF-8 ({error.reason} at byte {error.start})") from None
-
-
-_READ: dict[str, Callable[[Path], Iterator[Record]]] = {".jsonl": _jsonl, ".csv": _csv}
-
-
-def _record(file: Path, number: int, where: str, raw: dict[str, Any], fault: str) -> Record:
-    values = {_plain(name): value for name, value in raw.items()}
-    if len(values) < len(raw):
-        fault = fault or f"two columns mean the same: {', '.join(raw)}"
+def _record(file: Path, line: Line) -> Record:
+    values, where, fault = {_plain(name): value for name, value in line.values.items()}, line.where, line.fault
+    if len(values) < len(line.values):
+        fault = fault or f"two columns mean the same: {', '.join(line.values)}"
 
     def content(column: str) -> tuple[Content, str]:
         name = values[column]
@@ -122,7 +85,7 @@ def _record(file: Path, number: int, where: str, raw: dict[str, Any], fault: str
             raise DataError(f"{where}: {column} is {type(name).__name__} {name!r}, expected a file name")
         return FileContent(inside(file.parent, name, f"{where} ({column}: {shown(name)})")), name
 
-    return Record(f"{file.name}:{number}", where, values, content, fault)
+    return Record(f"{file.name}:{line.number}", where, values, content, fault)
 
 
 def _plain(column: str) -> str:

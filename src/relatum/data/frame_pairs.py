@@ -68,7 +68,7 @@ class FramePairs:
                 image.pixels(8)
         video = text_of(line, "video") if "video" in line.values else source.stored_digest()
         facts = {"offset": float(offset), "spacing": float(offset), "video": video, "source_time": 0.0}
-        id = f"metadata.jsonl:{line.where.rpartition(':')[2]}"
+        id = f"metadata.jsonl:{line.number}"
         caption = captions[key_of("caption", id) % len(captions)]
         texts = {"instruction": caption, "target": caption}
         return Row(id, video, {"source": source, "target": target}, texts, facts=facts, where=line.where)

@@ -17,8 +17,9 @@ __all__ = ["Line", "read_csv", "read_json", "read_jsonl", "text_of"]
 
 @dataclass(frozen=True)
 class Line:
-    """One line: where ("metadata.jsonl:3"), its values by column, fault: why it cannot be used."""
+    """One line: its number in the file, where ("metadata.jsonl:3"), its values by column, fault: why it cannot be used."""
 
+    number: int
     where: str
     values: Mapping[str, Any]
     fault: str = ""
@@ -29,37 +30,40 @@ def read_jsonl(file: Path) -> Iterator[Line]:
     with _opened(file, "rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                values, fault = _object(line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape"))
-                yield Line(f"{shown(str(file))}:{number}", values, fault)
+                yield Line(number, f"{shown(str(file))}:{number}", *_object(line, "utf-8-sig" if number == 1 else "utf-8"))
 
 
-def _object(text: str) -> tuple[Mapping[str, Any], str]:
+def _object(line: bytes, encoding: str) -> tuple[Mapping[str, Any], str]:
     try:
-        text.encode()
-        values = json.loads(text)
-    except UnicodeEncodeError as error:
-        return {}, f"is not UTF-8 (at character {error.start})"
-    except (json.JSONDecodeError, RecursionError) as error:
+        values = json.loads(line.decode(encoding))
+    except UnicodeDecodeError as error:
+        return {}, f"is not UTF-8 ({error.reason} at byte {error.start})"
+    except (ValueError, RecursionError) as error:
         return {}, f"is not JSON ({error})"
     return (values, "") if isinstance(values, dict) else ({}, f"expected a JSON object, found {type(values).__name__}")
 
 
-def read_csv(file: Path, columns: tuple[str, ...]) -> Iterator[Line]:
-    """Rows of a CSV file with a heading. DataError if it is no CSV, or lacks one of `columns`; where: the row's first line."""
+def read_csv(file: Path, columns: tuple[str, ...] = ()) -> Iterator[Line]:
+    """Rows of a CSV file with a heading, each with the number of its first line.
+
+    DataError if it is no CSV, if two columns have one name, or if it lacks one of `columns`.
+    """
     name, number = shown(str(file)), 1
     try:
         with _opened(file, "r") as lines:
             table = csv.reader(lines, strict=True)
             head = next(table, [])
+            if twice := sorted({column for column in head if head.count(column) > 1}):
+                raise DataError(f"{name}:1: two columns are named {twice[0]!r}")
             for column in columns:
-                if head.count(column) != 1:
+                if column not in head:
                     found = ", ".join(map(shown, head)) or "none"
-                    raise DataError(f"{name}:1: expected one column {column!r}, found the columns {found}")
+                    raise DataError(f"{name}:1: no column {column!r}; found the columns {found}")
             number = table.line_num + 1
             for cells in table:
                 fault = "" if len(cells) == len(head) else f"has {len(cells)} fields, the heading {len(head)}"
                 if cells:
-                    yield Line(f"{name}:{number}", dict(zip(head, cells, strict=False)), fault)
+                    yield Line(number, f"{name}:{number}", dict(zip(head, cells, strict=False)), fault)
                 number = table.line_num + 1
     except csv.Error as error:
         raise DataError(f"{name}:{number}: is not CSV ({error})") from None
@@ -74,7 +78,7 @@ def read_json(file: Path) -> Any:
             return json.load(text)
     except UnicodeDecodeError as error:
         raise DataError(f"{shown(str(file))}: is not UTF-8 ({error.reason} at byte {error.start})") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{shown(str(file))}: is not JSON ({error})") from None
 
 

@@ -71,8 +71,9 @@ def _sentences(name: str, sentences: Sequence[Any]) -> tuple[dict[str, list[tupl
         try:
             if not isinstance(sentence, dict):
                 raise DataError(f"{where}: found {type(sentence).__name__}, expected an object with caption and video_id")
-            id = text_of(Line(where, sentence), "video_id")
-            texts = captions_of([text_of(Line(where, sentence), "caption")], f"{where}: caption")
+            line = Line(number, where, sentence)
+            id, caption = text_of(line, "video_id"), text_of(line, "caption")
+            texts = captions_of([caption], f"{where}: caption")
             captions.setdefault(id, []).extend((where, text) for text in texts)
         except DataError as error:
             faults.append(Entry("", where, fault=str(error).removeprefix(f"{where}: ")))
