@@ -146,12 +146,19 @@ def test_the_trend_of_a_tint_by_hand() -> None:
     """
     tint = torch.tensor([0.02, 0.0, 0.0])[:, None, None]
     video = wearing(6, lambda frame: frame + tint)
-    red = 0.02 / (video[0].std((1, 2), correction=0).mean().item() + 0.004)
+    red = 0.02 / video[0].std((1, 2), correction=0).mean().item()
     assert trend(drift_series(video)).tolist() == pytest.approx([0, 0, 0, red, 0, 0], abs=1e-5)
     made = read(video)
     assert made.also["color_slope"]["v0"] == pytest.approx(red / 3**0.5, rel=1e-3)
     assert made.scores["v0"] == pytest.approx(red / 3**0.5 / 2 / 0.03, rel=1e-3)
     assert made.also["jump"]["v0"] == pytest.approx(made.scores["v0"], rel=1e-3)
+
+
+def test_a_dark_first_frame_does_not_blow_up_the_units() -> None:
+    """From black, std 0, blue rises by .03 a frame: in units of .1 by .3."""
+    rise = torch.tensor([0.0, 0.0, 0.03])[:, None, None]
+    video = wearing(5, lambda frame: frame + rise, first=torch.full((3, 16, 16), -0.9))
+    assert trend(drift_series(video)).tolist() == pytest.approx([0, 0, 0, 0, 0, 0.3], abs=1e-5)
 
 
 def test_the_rate_by_hand() -> None:

@@ -24,6 +24,7 @@ from ..engine.encoded import EncodedRows
 from ..imaging import decode, save_png
 from ..metrics.base import Samples
 from ..metrics.evaluate import Evaluation, Evaluator, build_metrics
+from ..metrics.extractors.extractor import LEAST_FRAMES
 from ..models.codec import Codec
 from ..models.families.stable_diffusion import StableDiffusion
 from ..recipe import Recipe
@@ -181,8 +182,11 @@ def _lacks(needs: frozenset[str], samples: Samples) -> str:
     for need in sorted(needs):
         kind, _, name = need.partition(":")
         if kind == "features":
-            kind = "texts" if ":text:" in name else "videos" if ":frames:" in name else "pixels"
+            of_clips = ":clips:" in name
+            kind = "texts" if ":text:" in name else "videos" if of_clips or ":frames:" in name else "pixels"
             name = name.rpartition(":")[2]
+            if of_clips and name in samples.videos and samples.videos[name].shape[2] < LEAST_FRAMES:
+                lacking.append(f"{kind} {name} of {LEAST_FRAMES} frames")
         there = bool(samples.facts and samples.facts[0]) if kind == "facts" else name in getattr(samples, kind)
         if not there:
             lacking.append(f"{kind} {name}".strip())
