@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 import relatum.metrics  # noqa: F401  registers them
 from relatum.core.errors import RecipeError
@@ -21,6 +22,7 @@ from support.settings import alternatives
 
 NAMES = sorted(metric.classes)
 COUNT = 24
+FRAMES = 10
 CHANGES_NOTHING_HERE = {
     ("safety_rate", "checker_path"): "a checker is set, so no path is opened",
     ("fd_null", "permutations"): 'only by = "permutation"', ("fd_null", "seed"): 'only by = "permutation"',
@@ -55,10 +57,40 @@ def make_samples(count: int = COUNT) -> Samples:
         for i, name in enumerate(("tinyconv", "clip", "other"))
         for j, side in enumerate(sides)
     }
+    for name in ("tinyconv", "clip", "other"):
+        for side in ("generated", "target"):
+            features[f"{name}:frames:{side}"] = features[f"{name}:{side}"][:, None] + torch.randn(count, FRAMES, 5, generator=g)
+            features[f"{name}:clips:{side}"] = features[f"{name}:frames:{side}"].mean(1)
     facts = [{f"scene_{side}": {"objects": scene(i, side)} for side in ("source", "target")} for i in range(count)]
+    for i, told in enumerate(facts):
+        told["scenes"] = [{"objects": moved(i, k)} for k in range(FRAMES)]
     texts = {side: [f"{side} {i}" for i in range(count)] for side in ("instruction", "source", "target")}
     pixels = {"generated": generated, "source": source, "target": target}
-    return Samples([f"s{i:02}" for i in range(count)], pixels, {"changed": mask}, texts, features, facts)
+    ids = [f"s{i:02}" for i in range(count)]
+    return Samples(ids, pixels, {"changed": mask}, texts, features, facts, *make_videos(count, g))
+
+
+def make_videos(count: int, g: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The target is a texture that slides by 0 to 2 px a frame; the generated one slides at another speed and flickers."""
+    texture = functional.avg_pool2d(torch.randn(count, 3, 64, 64, generator=g), 5, 1, 2) * 1.5
+    speeds = torch.linspace(0, 2, count)
+
+    def slide(video: Tensor, speed: float) -> Tensor:
+        starts = [round(speed * k) for k in range(FRAMES)]
+        return torch.stack([video[:, :32, start : start + 32] for start in starts], 1)
+
+    target = torch.stack([slide(t, float(s)) for t, s in zip(texture, speeds, strict=True)]).clamp(-1, 1)
+    generated = torch.stack([slide(t, float(s)) for t, s in zip(texture, speeds.flip(0), strict=True)])
+    flicker = torch.randn(count, 1, FRAMES, 1, 1, generator=g) * torch.linspace(0.01, 0.2, count)[:, None, None, None, None]
+    flow = torch.zeros(count, 2, FRAMES - 1, 32, 32)
+    flow[:, 0] = -speeds[:, None, None, None]
+    return {"generated": (generated + flicker).clamp(-1, 1), "target": target}, {"target": flow}
+
+
+def moved(i: int, frame: int) -> list[dict[str, Any]]:
+    """Scenes in which the circle creeps and becomes something else at some frame; the star never has the color that `eye` sees."""
+    first = {"shape": "circle" if frame <= 1 + i % 6 else "square", "color": "red", "x": 0.2 + 0.006 * frame, "y": 0.3}
+    return [first, {"shape": "star", "color": "green", "x": 0.36, "y": 0.32}]
 
 
 def scene(i: int, side: str) -> list[dict[str, Any]]:
@@ -96,7 +128,7 @@ def take(samples: Samples, index: Sequence[int]) -> Samples:
 
     return Samples(
         [samples.ids[j] for j in i], some(samples.pixels), some(samples.masks), some(samples.texts), some(samples.features),
-        [samples.facts[j] for j in i],
+        [samples.facts[j] for j in i], some(samples.videos), some(samples.flows),
     )  # fmt: skip
 
 
@@ -120,7 +152,8 @@ def same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
 def test_those_of_the_specification_are_registered() -> None:
     assert {
         "fd", "fd_null", "fd_debiased", "kd", "psnr", "ssim", "featdist", "clip_sim", "clip_dir", "coherence", "edit_accuracy",
-        "preservation", "attribute_accuracy", "relation_accuracy", "safety_rate",
+        "preservation", "attribute_accuracy", "relation_accuracy", "safety_rate", "flicker", "warp_error", "vb_flicker",
+        "vb_smooth", "vb_dynamic", "vb_subject", "pixel_spectrum", "motion", "drift",
     } <= set(NAMES)  # fmt: skip
 
 
@@ -139,7 +172,7 @@ def test_gives_a_number_that_knows_its_n(name: str) -> None:
 def test_needs_are_names_of_samples(name: str) -> None:
     """And nothing but needs is needed: with only those it still computes."""
     made, full = build(name), make_samples()
-    keep: dict[str, dict[str, Any]] = {"pixels": {}, "masks": {}, "texts": {}, "features": {}}
+    keep: dict[str, dict[str, Any]] = {"pixels": {}, "masks": {}, "texts": {}, "features": {}, "videos": {}, "flows": {}}
     for need in made.needs:
         kind, _, what = need.partition(":")
         if kind != "facts":
@@ -189,7 +222,7 @@ def test_inputs_are_untouched(name: str) -> None:
     samples = make_samples()
     before = copy.deepcopy(samples)
     result(build(name), samples)
-    for part in ("pixels", "masks", "features"):
+    for part in ("pixels", "masks", "features", "videos", "flows"):
         for key, tensor in getattr(before, part).items():
             assert torch.equal(getattr(samples, part)[key], tensor), f"{part}:{key}"
 
@@ -209,7 +242,7 @@ def test_every_setting_changes_something(name: str) -> None:
     for setting in dataclasses.fields(cls):
         if not setting.init or (name, setting.name) in CHANGES_NOTHING_HERE:
             continue
-        values = ["other"] if setting.name == "extractor" else alternatives(cls, setting.name, setting.default)
+        values = ["other"] if setting.name in ("extractor", "clip") else alternatives(cls, setting.name, setting.default)
         values = {"window": [9]}.get(setting.name, values)  # a window is odd
         assert any(_changes(name, {setting.name: v}, (samples, unmasked), base) for v in values), f"{name}.{setting.name}"
 

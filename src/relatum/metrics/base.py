@@ -53,7 +53,7 @@ class Samples:
     features: Mapping[str, Float[Tensor, "b *t d"]] = field(default_factory=dict)
     facts: Sequence[Mapping[str, Any]] = ()
     videos: Mapping[str, Videos] = field(default_factory=dict)
-    flows: Mapping[str, Float[Tensor, "b 2 t h w"]] = field(default_factory=dict)
+    flows: Mapping[str, Float[Tensor, "b 2 steps h w"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

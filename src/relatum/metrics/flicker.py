@@ -65,16 +65,17 @@ class FlickerReading:
 
 
 def motion_flicker(
-    video: Float[Tensor, "t c h w"] | np.ndarray,
-    flow: Float[Tensor, "t-1 2 h w"] | np.ndarray | None = None,
-    backward: Float[Tensor, "t-1 2 h w"] | np.ndarray | None = None,
+    video: Tensor | np.ndarray,
+    flow: Tensor | np.ndarray | None = None,
+    backward: Tensor | np.ndarray | None = None,
     *,
     along: bool = False,
 ) -> FlickerReading:
     """How much a video flickers, motion apart.
 
-    video: (t c h w) in [-1, 1], grey or RGB, three frames or more. flow: its true motion in pixels from each frame to the next, x
-    then y; None estimates it (OpenCV's DIS). backward: from each next frame back to it; None inverts `flow`.
+    video: (t c h w) in [-1, 1], grey or RGB, three frames or more. flow: its true motion (t-1 2 h w) in pixels from each frame to
+    the next, x then y; None estimates it (OpenCV's DIS). backward: from each next frame back to it; None inverts `flow`. along:
+    gives the spectrum along trajectories too.
     White noise of σ levels, spatially and temporally white, reads σ however fast it is carried along; the whole picture alternating
     by ±a reads 1.633 a; a fade or steady motion reads 0.
 
@@ -100,16 +101,18 @@ def motion_flicker(
 
 
 def flow_pair(
-    frames: Float[Tensor, "t c h w"],
-    flow: Float[Tensor, "t-1 2 h w"] | np.ndarray | None = None,
-    backward: Float[Tensor, "t-1 2 h w"] | np.ndarray | None = None,
-) -> tuple[Float[Tensor, "t-1 2 h w"], Float[Tensor, "t-1 2 h w"]]:
+    frames: Float[Tensor, "t c h w"], flow: Tensor | np.ndarray | None = None, backward: Tensor | np.ndarray | None = None
+) -> tuple[Float[Tensor, "steps 2 h w"], Float[Tensor, "steps 2 h w"]]:
     """Forward and backward flow: as given, inverted, or estimated."""
     if flow is None:
         if backward is not None:
             raise DataError("backward flow was given without the forward flow; give both, or neither")
         return dis_flows(frames)
-    given = [torch.as_tensor(f).detach().float().cpu() for f in (flow, backward) if f is not None]
+    given = [
+        torch.as_tensor(np.array(f) if isinstance(f, np.ndarray) else f).detach().float().cpu()
+        for f in (flow, backward)
+        if f is not None
+    ]
     expected = (len(frames) - 1, 2, *frames.shape[-2:])
     for name, found in zip(("flow", "backward flow"), given, strict=False):
         if tuple(found.shape) != expected:
@@ -120,7 +123,7 @@ def flow_pair(
 
 
 def _checked(video: Tensor | np.ndarray) -> Tensor:
-    frames = torch.as_tensor(video)
+    frames = torch.from_numpy(np.array(video)) if isinstance(video, np.ndarray) else video
     if frames.ndim != 4 or frames.shape[1] not in (1, 3) or frames.shape[0] < 3:
         raise ShapeError(f"expected one video (frames >= 3, channels 1 or 3, height, width), found {tuple(frames.shape)}")
     if not frames.is_floating_point():

@@ -33,7 +33,7 @@ def dis_flow(a: Float[Tensor, "c h w"], b: Float[Tensor, "c h w"]) -> Float[Tens
     return torch.from_numpy(_Estimator()(*_grey(torch.stack([a, b]))))
 
 
-def dis_flows(video: Float[Tensor, "t c h w"]) -> tuple[Float[Tensor, "t-1 2 h w"], Float[Tensor, "t-1 2 h w"]]:
+def dis_flows(video: Float[Tensor, "t c h w"]) -> tuple[Float[Tensor, "steps 2 h w"], Float[Tensor, "steps 2 h w"]]:
     """Flow from every frame to the next, and from every next frame back to it, as of `dis_flow`.
 
     The newest answers are kept (by the pixels' hash, 256 MB at most): metrics that look at one video share the work.
@@ -173,7 +173,7 @@ def consistent(
     return close & inside, inside
 
 
-def backward_of(flow: Float[Tensor, "t-1 2 h w"]) -> Float[Tensor, "t-1 2 h w"]:
+def backward_of(flow: Float[Tensor, "steps 2 h w"]) -> Float[Tensor, "steps 2 h w"]:
     """Flow from every next frame back, out of the true flow forward: the fixed point of back(x) = -flow(x + back(x)).
 
     Each pixel starts from its own next motion, so that at the border of two motions it finds its own past. What was hidden in the
