@@ -10,6 +10,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from relatum.core.draws import key_of
 from relatum.core.errors import RecipeError
 from relatum.data.pairs import PairLaw, Slots, draw_pairs, pair_of, valid_frames
 
@@ -43,9 +44,15 @@ def closed_form(shots: list[tuple[int, int]], law: PairLaw) -> dict[tuple[int, i
 
 
 def drawn(slots: Slots, law: PairLaw, count: int = DRAWS) -> list[tuple[int, int]]:
-    random, (sources, _) = Random(5), slots.sources(law)
-    found = (pair_of(slots, sources, law, random) for _ in range(2 * count))
-    return [pair[:2] for pair in found if pair is not None][:count]
+    """First draws of many videos, each from the address that `draw_pairs` gives it; a second one where no offset fits."""
+    sources, found = slots.sources(law)[0], []
+    for number in range(count):
+        random, pair = Random(key_of(law.seed, "pairs", f"video{number}", 0)), None
+        while pair is None:
+            pair = pair_of(slots, sources, law, random)
+        found.append(pair[:2])
+    assert next(pair[:2] for pair in draw_pairs(slots, law, "video7")) == found[7]
+    return found
 
 
 @pytest.mark.parametrize("shots", [[(0, 60)], [(0, 13), (13, 20), (21, 60)]], ids=["one shot", "three shots"])
