@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from relatum.core.errors import DataError, ShapeError
+from relatum.imaging import save_png
 from relatum.metrics import Evaluator, Extractor, Samples, kernel_estimate
 from relatum.metrics.clips import Fvd, KdDrift, Kvd
 from relatum.metrics.drift import Drift, correlation, drift_series, noise, rate, sharpness, trend
@@ -272,6 +276,23 @@ def test_odd_sizes_and_a_single_frame() -> None:
         made = read(still(frames))
         assert math.isnan(made.scores["v0"])
         assert made.compute().note == "1 of 1 undefined"
+
+
+def test_the_benchmark_prints_what_drift_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for clip in range(3):
+        (tmp_path / f"{clip}").mkdir()
+        for k, frame in enumerate(still(4, clip, 16)):
+            save_png(tmp_path / f"{clip}" / f"{k:02}.png", frame)
+    spec = importlib.util.spec_from_file_location("benchmark_drift", Path(__file__).parents[2] / "benchmarks" / "drift.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main([f"{tmp_path}/*", "--size", "16", "--frames", "4"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("3 clips; upper quartiles of the slopes: 0.0000, 0.0000, 0.0000, 0.0000\n")  # stills have none
+    assert re.search(r"^rate +blur +0\.1 +AUC 1\.00  above its original 1\.00$", shown, re.MULTILINE)
+    assert re.search(r"^plain length +mean AUC [\d.]+ \([\d.]+ to [\d.]+\)$", shown, re.MULTILINE)
 
 
 # --- by step, against real frames

@@ -166,7 +166,7 @@ class Drift(MeanMetric):
     each in the units of real video's own restlessness, and the sign goes. Theil-Sen, because one odd frame is no drift; over the
     generated frames alone, because the step from the given frame to the first output is one loss, not wear (`jump`: that step, in
     the same units). On those 17 clips, with made wear of 13 kinds and strengths, it tells worn from real with a mean AUC of .72
-    (the plain length of the slopes: .61), and puts the worn clip above its own original in 88 % (76 %). It asks nothing
+    (the plain length of the slopes: .61), and puts the worn clip above its own original in 88 % (75 %). It asks nothing
     of the truth, so it means the same on anyone's video. What it cannot see: a wrong but steady picture (`error_slope`,
     `truth_half_life`) and a frozen one, which scores 0 (read a metric of motion beside it). Real video does not score 0 either:
     `real` is its own trend at the same steps, the floor to read against; `against_truth` is the rate of the difference of both.
