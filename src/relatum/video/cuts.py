@@ -140,7 +140,7 @@ def _small(frame: Any) -> np.ndarray:
     size = (max(round(frame.width * scale), 1), max(round(frame.height * scale), 1))
     if frame.format.name not in _PLANAR:
         return frame.to_ndarray(format="bgr24", width=size[0], height=size[1], interpolation="AREA")
-    y, u, v = (cv2.resize(_plane(plane), size, interpolation=cv2.INTER_AREA) for plane in frame.planes)
+    y, u, v = (cv2.resize(_plane(plane), size, interpolation=cv2.INTER_LINEAR) for plane in frame.planes)
     if not frame.format.name.startswith("yuvj") and frame.color_range != _FULL_RANGE:
         y = cv2.LUT(y, _STRETCH)
     return cv2.cvtColor(cv2.merge([y, v, u]), cv2.COLOR_YCrCb2BGR)
