@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from ..video.flow import consistent, dis_flow, prefilter, spline_power, warp
 
@@ -87,7 +88,7 @@ class Follower:
         knots = prefilter(both)
         last, following = warp(knots[:-2], to_last, filtered=True), warp(knots[2:], to_next, filtered=True)
         good, seen, c = good_a & good_b, seen_a & seen_b, levels.shape[1]
-        used = good & _clear(to_last) & _clear(to_next)
+        used = _inner(good) & _clear(to_last) & _clear(to_next)
         rest = (both[1:-1] - (last + following) / 2) * used[:, None]
         self.full.append(_moments(rest[:, :c]))
         self.blurred.append(_moments(rest[:, c:]))
@@ -128,6 +129,11 @@ def _clear(flow: Tensor) -> Tensor:
     inner = (x >= MARGIN) & (x < w - MARGIN) & (y >= MARGIN) & (y < h - MARGIN)
     to_x, to_y = x + flow[:, 0], y + flow[:, 1]
     return inner & (to_x >= MARGIN) & (to_x <= w - 1 - MARGIN) & (to_y >= MARGIN) & (to_y <= h - 1 - MARGIN)
+
+
+def _inner(good: Tensor) -> Tensor:
+    """Without the 2 pixels beside one that cannot be followed: pre-blur and splines have mixed both sides of such an edge there."""
+    return max_pool2d((~good).float()[:, None], 2 * MARGIN + 1, 1, MARGIN)[:, 0] == 0
 
 
 def _moments(rest: Tensor) -> Tensor:
