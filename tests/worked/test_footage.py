@@ -179,7 +179,14 @@ def bad_files() -> Iterator[tuple[str, Callable[[Path], object], str]]:
     yield "cover.mp4", lambda path: sound(path, picture=True), "only an attached picture"
     yield "single.mp4", lambda path: film(path, frames[:1]), "no pair fits: 1 valid frames"
     yield "brief.mp4", lambda path: film(path, frames[:5]), "no pair fits"
+    yield "huge.mp4", huge, "9,663,676,416 bytes, the limit is"
     yield "hdr.mp4", lambda path: film(path, frames, transfer=16), "HDR"
+
+
+def huge(path: Path) -> None:
+    """A file with a hole, 9 GiB long, that takes no room."""
+    with path.open("wb") as file:
+        file.truncate(9 * 2**30)
 
 
 @pytest.mark.parametrize(("name", "make", "reason"), [*bad_files()], ids=lambda value: value if isinstance(value, str) else "")

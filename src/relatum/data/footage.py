@@ -20,7 +20,7 @@ from ..core.draws import key_of
 from ..core.errors import DataError
 from ..video import cuts as detection
 from ..video.cuts import Cuts, find_cuts, shots
-from ..video.decode import Timeline, frames_at, read_timeline
+from ..video.decode import Limits, Timeline, frames_at, read_timeline
 from .refs import shown
 
 __all__ = ["INDEX", "Film", "Footage", "Frame", "Reel", "open_footage"]
@@ -146,6 +146,8 @@ def open_footage(path: Path, reel: Reel, cuts: bool = True, folder: str = "") ->
 
 def _hash(path: Path) -> str:
     try:
+        if path.stat().st_size > Limits().max_bytes:
+            read_timeline(path)  # refuses it, before so much is read
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
