@@ -83,6 +83,15 @@ def test_seeks_only_past_a_keyframe_that_spares_decoding(tmp_path: Path) -> None
     assert [timeline.keyframe_before(i) for i in (0, 11, 12, 59)] == [0, 0, 12, 48]
 
 
+def test_an_edit_list_cuts_the_beginning_off(tmp_path: Path) -> None:
+    """Stamps from -200 ms on: an mp4 hides the 5 frames before 0, so the first is frame 5 and the keyframe 12 is number 7."""
+    timeline = read_timeline(film(tmp_path / "a.mp4", FRAMES[:20], [40 * i - 200 for i in range(20)]))
+    assert timeline.times == pytest.approx([0.04 * i for i in range(15)])
+    assert timeline.keyframes == (7,)
+    assert all(off(pixels, index + 5) < 3 for index, _, pixels in iterate(timeline))
+    assert off(channels_last(frames_at(timeline, [9])[9]), 14) < 3
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
 def test_seeking_does_not_fall_back_to_the_beginning(tmp_path: Path, name: str) -> None:
     """Of 60 frames only those from the keyframe at 36 are decoded, where a container finds it by decoding time too."""
@@ -350,3 +359,16 @@ def test_real_clips(shared_data: Path) -> None:
         assert list(passed) == list(range(frames))
         got = frames_at(timeline, [frames - 1, frames // 2, 7])
         assert all(np.array_equal(channels_last(got[index])[::8, ::8], passed[index]) for index in got)
+
+
+def test_a_keyframe_where_the_decoder_cannot_start(shared_data: Path) -> None:
+    """This 4:4:4 file decodes to garbage from its third keyframe (145) on; the frame asked for comes from the beginning instead."""
+    path = shared_data / "videos" / "dev" / "cockatoo.mp4"
+    if not path.is_file():
+        pytest.skip(f"no file {path}")
+    timeline = read_timeline(path)
+    with Reader(timeline) as reader:
+        assert reader.at(150) is None
+    with Reader(timeline, seeks=False) as reader:
+        expected = reader.rgb(reader.at(150))
+    assert np.array_equal(channels_last(frames_at(timeline, [150])[150]), expected)
