@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(run=run)
     _cache_parser(verbs)
     _edit_parser(verbs)
+    _animate_parser(verbs)
     _evaluate_parser(verbs)
     return parser
 
@@ -101,11 +102,43 @@ def _edit_parser(verbs: Any) -> None:
     edit.add_argument("--resolution", type=int, help="edge in pixels (default: what the model was trained at)")
     edit.add_argument("--seed", type=int, default=0)
     edit.add_argument("--count", type=int, default=1, help="variations, side by side")
-    edit.add_argument("--num-inference-steps", type=int, default=20)
-    edit.add_argument("--guidance-scale", type=float, default=3.0)
-    edit.add_argument("--image-guidance-scale", type=float, default=1.5)
-    edit.add_argument("--scheduler", default="DDIMScheduler")
+    _sampler(edit, guidance=3.0, image_guidance=1.5)
     edit.set_defaults(run=_edit)
+
+
+def _animate_parser(verbs: Any) -> None:
+    animate = verbs.add_parser("animate", help="continue a picture as a film with a model trained on frames")
+    animate.add_argument("model", help="run folder, or pipeline folder, of a model trained on task frames")
+    animate.add_argument(
+        "--image", required=True, type=Path, action="append", help="the first frame; again: frames before it, newest first"
+    )
+    animate.add_argument("--caption", required=True, action="append", help="what happens; again: the caption of the next step")
+    animate.add_argument(
+        "--output", type=Path, default=Path("film.mp4"), help="film.mp4, film.gif, or film.png for a strip of frames"
+    )
+    animate.add_argument("--steps", type=int, default=16, help="frames to make")
+    animate.add_argument("--fps", type=float, help="of the film (default: the pace the frames were made for)")
+    animate.add_argument("--between", type=int, default=0, help="frames more between each two, interpolated in latent space")
+    animate.add_argument("--offset", type=float, help="seconds from a frame to the next, for models that are told (default 0.2)")
+    animate.add_argument(
+        "--noise", choices=("per_step", "fixed"), default="per_step", help="fresh starting noise a step, or the same"
+    )
+    animate.add_argument("--given-noise", type=float, help="noise level of the given frames (default: as in training)")
+    animate.add_argument(
+        "--refine", type=float, default=0.0, help="re-noise each frame to this share of the schedule and refine it"
+    )
+    animate.add_argument("--count", type=int, default=1, help="samples, side by side")
+    animate.add_argument("--resolution", type=int, help="edge in pixels (default: what the model was trained at)")
+    animate.add_argument("--seed", type=int, default=0)
+    _sampler(animate, guidance=1.0, image_guidance=1.0)
+    animate.set_defaults(run=_animate)
+
+
+def _sampler(verb: argparse.ArgumentParser, guidance: float, image_guidance: float) -> None:
+    verb.add_argument("--num-inference-steps", type=int, default=20)
+    verb.add_argument("--guidance-scale", type=float, default=guidance)
+    verb.add_argument("--image-guidance-scale", type=float, default=image_guidance)
+    verb.add_argument("--scheduler", default="DDIMScheduler")
 
 
 def _evaluate_parser(verbs: Any) -> None:
@@ -186,6 +219,18 @@ def _edit(args: argparse.Namespace) -> None:
     settings = Sampling(args.scheduler, args.num_inference_steps, args.guidance_scale, args.image_guidance_scale)
     edit_picture(args.model, args.image, args.instruction, args.output, settings, args.seed, args.count, args.resolution)
     print(args.output)
+
+
+def _animate(args: argparse.Namespace) -> None:
+    from .engine.rollout import Rolling
+    from .engine.sample import Sampling
+    from .jobs.animating import Film, animate
+
+    film = Film(args.output, args.fps, args.between, args.count, args.resolution)
+    sampling = Sampling(args.scheduler, args.num_inference_steps, args.guidance_scale, args.image_guidance_scale)
+    rolling = Rolling(args.steps, args.offset, args.noise, args.given_noise, args.refine)
+    count = animate(args.model, args.image, args.caption, film, sampling, rolling, args.seed)
+    print(f"{args.output} ({count} frames)")
 
 
 def _evaluate(args: argparse.Namespace) -> None:

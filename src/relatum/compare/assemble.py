@@ -4,52 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tomli_w
 
 from ..engine.train import Result
-from ..imaging import png_bytes
-from ..jobs.suite import Suite
 from ..metrics.evaluate import Evaluation
 from ..metrics.safety import wilson
-from ..recipe import Recipe
-from .schema import Agreement, Arm, Cost, Difference, Estimate, Grid, LevelLoss, Measure, Report, Row, picture
+from .outcomes import Outcomes
+from .schema import Agreement, Arm, Cost, Difference, Estimate, LevelLoss, Measure, Report
+from .showing import charts_of, grids_of, reels_of
 from .statistics import Bootstrap, Scores, Statistic, rank_agreement
 from .verdict import cost_ratio, difference_of_distances, difference_of_means, estimate_of, judge
 
-__all__ = ["Outcomes", "assemble"]
+__all__ = ["assemble"]
 
 SOURCE_TABLE = ("fd", "clip_sim.source", "clip_sim", "clip_sim.target", "safety_rate")
 UNITS = {"psnr": ("dB", 2), "preservation": ("dB", 2), "clip_sim": ("", 2), "fd": ("", 2), "kd": ("", 4)}
 DISTANCE_RESAMPLES = 200  # of distances, each of which costs a pass over the features
 FIXED = ("fd_null",)  # a floor, no merit
 ORACLES, LEARNED = (
-    ("edit_accuracy", "preservation", "attribute_accuracy"),
-    ("clip_sim", "clip_dir", "featdist", "coherence", "psnr", "ssim"),
+    ("edit_accuracy", "preservation", "attribute_accuracy", "scene_held", "frame_error"),
+    ("clip_sim", "clip_dir", "featdist", "coherence", "psnr", "ssim", "drift", "flicker", "warp_error"),
 )
-
-Key = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """What a comparison measured. arms: what each changes, the baseline first. evaluations, results, made: by (arm, seed)."""
-
-    recipe: Recipe
-    arms: Mapping[str, Mapping[str, str]]
-    evaluations: Mapping[Key, Evaluation]
-    results: Mapping[Key, Result]
-    made: Mapping[Key, Any]
-    controls: Mapping[str, Evaluation]
-    suite: Suite
-    skipped: list[str]
-    not_measured: list[str]
-    environment: Mapping[str, Any]
-    seconds: float
 
 
 def assemble(o: Outcomes) -> Report:
@@ -81,7 +59,9 @@ def assemble(o: Outcomes) -> Report:
         agreements=tuple(_agreements(o)),
         loss_by_level={name: _levels([o.results[name, seed] for seed in seeds]) for name in o.arms},
         cost=cost,
-        grids=(_grid(o),),
+        grids=grids_of(o),
+        reels=reels_of(o),
+        charts=charts_of(o, bootstrap),
         warnings=tuple(_warnings(o)),
         not_measured=(*o.not_measured, *_never_asked(o)),
         recipe=tomli_w.dumps(o.recipe.table()),
@@ -89,7 +69,7 @@ def assemble(o: Outcomes) -> Report:
         environment={k: str(v) for k, v in o.environment.items() if k not in ("versions", "command")},
         description=(
             f"{len(o.suite.rows)} held-out rows, {len(o.arms)} arms, {len(seeds)} seeds, {o.seconds:.0f} s for this call. "
-            "Controls: the source itself; the baseline given another row's instruction; the target through the autoencoder."
+            f"Controls: {'; '.join(o.controls)}."
         ),
     )
 
@@ -218,23 +198,6 @@ def _levels(results: list[Result]) -> tuple[LevelLoss, ...]:
     return tuple(out)
 
 
-def _grid(o: Outcomes) -> Grid:
-    seed, rows = o.recipe.compare.seeds[0], []
-    for i, row in enumerate(o.suite.rows[: o.recipe.compare.grid_rows]):
-        images = {n: row.images[n].pixels(o.suite.size) for n in ("source", "target") if n in row.images}
-        images |= {arm: o.made[arm, seed][i] for arm in o.arms}
-        captions = {k: v for k, v in row.texts.items() if k != "instruction"}
-        pictures = {name: picture(png_bytes(pixels)) for name, pixels in images.items()}
-        rows.append(Row(row.id, row.texts.get("instruction", ""), captions, pictures))
-    columns = tuple(n for n in ("source", "target") if rows and n in rows[0].images)
-    return Grid(
-        "Held-out edits",
-        (*columns, *o.arms),
-        tuple(rows),
-        f"Seed {seed}; every arm starts from the same noise. The first rows, not chosen.",
-    )
-
-
 def _agreements(o: Outcomes) -> list[Agreement]:
     """Spearman's correlation of each oracle with each learned metric over the baseline's samples."""
     baseline, seed = next(iter(o.arms)), o.recipe.compare.seeds[0]
@@ -271,7 +234,7 @@ def _copying_wins(o: Outcomes) -> str:
     sign = 1 if next(iter(o.evaluations.values())).directions.get(headline) == "higher" else -1
     best = max(sign * evaluation.estimates[headline].value for evaluation in o.evaluations.values())
     return (
-        "" if best > sign * copying.estimates[headline].value else f"Copying the source is not beaten in {headline} by any trial."
+        "" if best > sign * copying.estimates[headline].value else f"No trial beats the control ({o.suite.copying}) in {headline}."
     )
 
 

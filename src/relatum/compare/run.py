@@ -21,7 +21,8 @@ from ..jobs.suites import open_suite
 from ..jobs.training import Data, finished, open_data, run_folder, signature, write_run_card
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
 from ..recipe import Recipe, flattened
-from .assemble import Outcomes, assemble
+from .assemble import assemble
+from .outcomes import Outcomes
 from .report import write_report
 from .trials import made_by, run_trials, trial_folder
 

@@ -230,6 +230,8 @@ def _check_frames(recipe: Recipe) -> None:
     if not isinstance(job, Frames):
         return
     job.sampling_levels(recipe.rollout.given_noise, 1)
+    if recipe.evaluate.step > recipe.rollout.steps:
+        raise RecipeError(f"evaluate.step is {recipe.evaluate.step}, but rollouts have {recipe.rollout.steps} steps")
     if bool(job.own_frames) != own:
         step = "relatum.engine.own_frames:own_frames_step"
         raise RecipeError(f'task.own_frames is {job.own_frames} and train.step is {recipe.train.step!r}; it takes step = "{step}"')

@@ -101,6 +101,10 @@ class Rollouts(Suite):
         names = future_names(self.steps)
         return self.columns(names) == list(names)
 
+    def truth(self, rows: Sequence[Row]) -> Tensor | None:
+        """The real videos (n 3 t h w) of these rows, first frame included; None where they are not known."""
+        return self._truth(rows) if self._known() else None
+
     def _truth(self, rows: Sequence[Row]) -> Tensor:
         """(n 3 t h w), the first frame included."""
         names = ("source", *future_names(self.steps))

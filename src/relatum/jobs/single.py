@@ -13,7 +13,7 @@ from ..imaging import decode, fit, grid, save_png
 from ..models.families.stable_diffusion import open_stable_diffusion
 from .opening import device
 
-__all__ = ["edit_picture", "model_path"]
+__all__ = ["check_text", "check_tries", "edit_picture", "model_path"]
 
 SMALLEST, LARGEST = 8, 4096  # edge in pixels
 
@@ -39,11 +39,8 @@ def edit_picture(
     RecipeError for an instruction, count or size that cannot be; DataError for a picture that cannot be read or an
     output that cannot be written.
     """
-    _check_instruction(instruction)
-    if count < 1:
-        raise RecipeError(f"edit: count is {count}, expected 1 or more")
-    if resolution is not None and not SMALLEST <= resolution <= LARGEST:
-        raise RecipeError(f"edit: resolution is {resolution}, expected {SMALLEST} to {LARGEST}")
+    check_text("edit", instruction)
+    check_tries("edit", count, resolution)
     if output.is_dir():
         raise DataError(f"{output}: is a folder; give the output a file name, such as {output / 'edited.png'}")
     make_folder(output.parent)
@@ -67,10 +64,20 @@ def edit_picture(
     save_png(output, made[0] if count == 1 else grid(torch.cat([source[None], made]), count + 1))
 
 
-def _check_instruction(instruction: str) -> None:
-    if not instruction.strip():
-        raise RecipeError("edit: the instruction is empty")
+def check_tries(verb: str, count: int, resolution: int | None) -> None:
+    """RecipeError for a number of samples or a size that cannot be."""
+    if count < 1:
+        raise RecipeError(f"{verb}: count is {count}, expected 1 or more")
+    if resolution is not None and not SMALLEST <= resolution <= LARGEST:
+        raise RecipeError(f"{verb}: resolution is {resolution}, expected {SMALLEST} to {LARGEST}")
+
+
+def check_text(verb: str, text: str) -> None:
+    """RecipeError for words that are none."""
+    what = "instruction" if verb == "edit" else "caption"
+    if not text.strip():
+        raise RecipeError(f"{verb}: the {what} is empty")
     try:
-        instruction.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise RecipeError(f"edit: the instruction is no valid text at character {error.start + 1}; write it in UTF-8") from error
+        raise RecipeError(f"{verb}: the {what} is no valid text at character {error.start + 1}; write it in UTF-8") from error

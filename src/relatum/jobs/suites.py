@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..core.errors import RecipeError
 from ..data.rows import Row
 from ..engine.encoded import EncodedRows
 from ..recipe import Recipe
@@ -23,6 +22,4 @@ def open_suite(recipe: Recipe, task: Task, rows: Sequence[Row], encoded: Encoded
     size, content = recipe.data.resolution, content_of(chosen)
     if task.makes == "pictures":
         return Pictures(chosen, encoded, size, content)
-    if recipe.evaluate.step > recipe.rollout.steps:
-        raise RecipeError(f"evaluate.step is {recipe.evaluate.step}, but rollouts have {recipe.rollout.steps} steps")
     return Rollouts(chosen, encoded, size, content, recipe.rollout.steps, recipe.evaluate.step)

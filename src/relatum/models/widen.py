@@ -24,7 +24,13 @@ def tell(network: nn.Module, features: int) -> None:
     new = nn.Linear(features, like.shape[1], bias=False, device=like.device, dtype=like.dtype)
     nn.init.zeros_(new.weight)
     unet.time_embedding.cond_proj = new
-    unet.register_to_config(time_cond_proj_dim=features)
+    _register(unet, time_cond_proj_dim=features)
+
+
+def _register(unet: Any, **changes: int) -> None:
+    """Into the configuration, also where it had the default: diffusers gives those up when it builds a network from another's."""
+    defaults = [name for name in unet.config.get("_use_default_values", []) if name not in changes]
+    unet.register_to_config(**changes, _use_default_values=defaults)
 
 
 def widen(network: nn.Module, latent_channels: int, extra: int) -> None:
@@ -55,4 +61,4 @@ def widen(network: nn.Module, latent_channels: int, extra: int) -> None:
         if old.bias is not None and new.bias is not None:
             new.bias.copy_(old.bias)
     unet.conv_in = new
-    unet.register_to_config(in_channels=found + extra)
+    _register(unet, in_channels=found + extra)

@@ -1,0 +1,107 @@
+"""What a report shows beside its tables: pictures side by side, rollouts that play side by side, curves over their steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from ..imaging import png_bytes
+from ..jobs.rolling import Rollouts
+from ..metrics.evaluate import Evaluation
+from .animations import Film, Reel, Reels, film_of
+from .charts import Chart, Curve, Point
+from .outcomes import Outcomes
+from .schema import Grid, Row, picture
+from .statistics import Bootstrap
+
+__all__ = ["charts_of", "grids_of", "reels_of"]
+
+CURVE_RESAMPLES = 500  # of each point; a report has some thousands of them
+BETTER = {"attributes": "higher", "position": "lower", "error": "lower", "spurious": "lower", "prompt": "higher"}
+
+
+def grids_of(o: Outcomes) -> tuple[Grid, ...]:
+    """Held-out edits, or pictures, of every arm."""
+    if isinstance(o.suite, Rollouts):
+        return ()
+    seed, rows = o.recipe.compare.seeds[0], []
+    for i, row in enumerate(o.suite.rows[: o.recipe.compare.grid_rows]):
+        images = {n: row.images[n].pixels(o.suite.size) for n in ("source", "target") if n in row.images}
+        images |= {arm: o.made[arm, seed][i] for arm in o.arms}
+        captions = {k: v for k, v in row.texts.items() if k != "instruction"}
+        pictures = {name: picture(png_bytes(pixels)) for name, pixels in images.items()}
+        rows.append(Row(row.id, row.texts.get("instruction", ""), captions, pictures))
+    columns = tuple(n for n in ("source", "target") if rows and n in rows[0].images)
+    note = f"Seed {seed}; every arm starts from the same noise. The first rows, not chosen."
+    return (Grid("Held-out edits", (*columns, *o.arms), tuple(rows), note),)
+
+
+def reels_of(o: Outcomes) -> tuple[Reels, ...]:
+    """Rollouts of every arm from the same first frame and noise, the real video beside them where it is known."""
+    if not isinstance(o.suite, Rollouts):
+        return ()
+    seed, rows, shown = o.recipe.compare.seeds[0], [], o.recipe.compare.grid_rows
+    truth = o.suite.truth(o.suite.rows[:shown])
+    for i, row in enumerate(o.suite.rows[:shown]):
+        rate = 1 / float(o.recipe.rollout.offset or row.facts.get("offset", 1.0))
+        rate = min(max(rate, 2.0), 12.0)  # as one can watch
+        films: dict[str, Film] = {} if truth is None else {"real": film_of(truth[i].transpose(0, 1), rate)}
+        films |= {arm: film_of(o.made[arm, seed][i].transpose(0, 1), rate) for arm in o.arms}
+        rows.append(Reel(row.id, row.texts.get("instruction", ""), {}, films))
+    columns = (*(["real"] if truth is not None else []), *o.arms)
+    note = f"Seed {seed}; all arms continue the same first frame with the same noise. The first rows, not chosen."
+    return (Reels("Rollouts", columns, tuple(rows), note),)
+
+
+def charts_of(o: Outcomes, bootstrap: Bootstrap) -> tuple[Chart, ...]:
+    """A chart for every value that some metric keeps by frame: a curve an arm and a control, with 95 % intervals."""
+    few = Bootstrap(bootstrap.seeds, bootstrap.sources, min(CURVE_RESAMPLES, bootstrap.resamples))
+    alone = Bootstrap(1, bootstrap.sources, few.resamples)
+    first = next(iter(o.evaluations.values()))
+    seeds, ids = o.recipe.compare.seeds, [row.id for row in o.suite.rows]
+    charts = []
+    for name in first.series:
+        arms = [_curve(arm, [o.evaluations[arm, seed] for seed in seeds], name, ids, few) for arm in o.arms]
+        with_it = {control: e for control, e in o.controls.items() if name in e.series}
+        others = [_curve(control, [evaluation], name, ids, alone, True) for control, evaluation in with_it.items()]
+        charts.append(_chart(name, [*arms, *others]))
+    for name in first.curves:
+        arms = [_set_curve(arm, [o.evaluations[arm, seed] for seed in seeds], name) for arm in o.arms]
+        others = [_set_curve(control, [e], name, True) for control, e in o.controls.items() if name in e.curves]
+        charts.append(_chart(first.labels[name], [*arms, *others], name))
+    return tuple(charts)
+
+
+def _chart(title: str, curves: Sequence[Curve], metric: str = "") -> Chart:
+    better = BETTER.get(title.rpartition(".")[2], "neither")
+    return Chart(title.replace(".", ": ", 1) if not metric else title, metric or title, "step", "", better, tuple(curves))  # type: ignore[arg-type]
+
+
+def _curve(
+    arm: str, evaluations: Sequence[Evaluation], name: str, ids: Sequence[str], bootstrap: Bootstrap, control: bool = False
+) -> Curve:
+    """Means over seeds and sources at every frame; frame 0 is the given one."""
+    values = np.array([[e.series[name][i] for i in ids] for e in evaluations], dtype=np.float64)  # (seeds, sources, frames)
+    points = []
+    for step in range(values.shape[2]):
+        if not np.isnan(values[:, :, step]).all():
+            found = bootstrap.mean(values[:, :, step], trained=not control)
+            points.append(Point(step, found.value, found.low, found.high))
+    return Curve(arm, tuple(points), control)
+
+
+def _set_curve(arm: str, evaluations: Sequence[Evaluation], name: str, control: bool = False) -> Curve:
+    """Distances of sets at every frame: Student's interval over seeds; of a control, of its own standard error."""
+    points = []
+    for step, estimates in enumerate(zip(*(e.curves[name] for e in evaluations), strict=True)):
+        values = np.array([estimate.value for estimate in estimates])
+        error = estimates[0].stderr
+        reach = None if error is None else 1.96 * error
+        if not control and len(values) > 1:
+            reach = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+        mean = float(values.mean())
+        points.append(Point(step, mean, None if reach is None else mean - reach, None if reach is None else mean + reach))
+    return Curve(arm, tuple(points), control)

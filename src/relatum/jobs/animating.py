@@ -1,0 +1,129 @@
+"""`relatum animate`: one picture, one caption, one trained model; a film comes out."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..atomic import make_folder
+from ..core.errors import DataError, RecipeError
+from ..core.registry import task as tasks
+from ..core.shapes import Latents
+from ..engine.rollout import Rolling, between, decoded, roll_out, rolled
+from ..engine.sample import Sampling
+from ..imaging import decode, fit
+from ..models.families.stable_diffusion import StableDiffusion, open_stable_diffusion
+from ..models.folder import find_pipeline
+from ..tasks.frames import Frames
+from ..video.write import FILMS, write_film
+from .opening import device
+from .single import check_text, check_tries, model_path
+
+__all__ = ["Film", "animate"]
+
+
+@dataclass(frozen=True)
+class Film:
+    """What is written. fps: None shows the frames at the pace they were made for. between: frames more between each two, from
+    the great circle between their latents. count: samples side by side."""
+
+    output: Path
+    fps: float | None = None
+    between: int = 0
+    count: int = 1
+    resolution: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.output.suffix.lower() not in FILMS:
+            raise RecipeError(f"animate: {self.output.name!r} ends in none of {', '.join(FILMS)}")
+        if self.fps is not None and not 0 < self.fps <= 120:
+            raise RecipeError(f"animate: fps is {self.fps}, expected above 0, at most 120")
+        if not 0 <= self.between <= 64:
+            raise RecipeError(f"animate: between is {self.between}, expected 0 to 64 frames")
+
+
+def animate(
+    model: str, images: Sequence[Path], captions: Sequence[str], film: Film, sampling: Sampling, rolling: Rolling, seed: int = 0
+) -> int:
+    """Writes the film; gives its number of frames, the first picture included.
+
+    images: the newest first; where the model takes more frames than there are, the oldest is repeated (a scene at rest).
+    captions: one, or one a step; the last one stays. RecipeError for what the model does not take; DataError for files.
+    """
+    for caption in captions:
+        check_text("animate", caption)
+    check_tries("animate", film.count, film.resolution)
+    job = task_of(model)
+    if len(images) > job.past:
+        raise RecipeError(f"animate: {len(images)} pictures, but the model continues {job.past}; give the newest ones")
+    make_folder(film.output.parent)
+    opened = open_stable_diffusion(model_path(model), job.past, features=job.features).to(device())
+    if opened.widened:
+        raise RecipeError(f"{model} has not been trained on frames; train it first (relatum train)")
+    size = film.resolution or int(opened.unet.config.sample_size) * opened.codec.factor  # type: ignore[union-attr, arg-type]
+    first = [fit(decode(path, str(path)), size) for path in images]
+    path = _rolled(opened, job, first, captions, film, sampling, rolling, seed)
+    videos = decoded(between(path, film.between), opened.codec)
+    videos[:, :, 0] = first[0]
+    pace = film.fps or (1 + film.between) / (rolling.offset or 0.2)
+    write_film(film.output, beside(videos), min(pace, 50.0))
+    return videos.shape[2]
+
+
+def _rolled(
+    model: StableDiffusion,
+    job: Frames,
+    first: Sequence[Tensor],
+    captions: Sequence[str],
+    film: Film,
+    sampling: Sampling,
+    rolling: Rolling,
+    seed: int,
+) -> Tensor:
+    """Latents of the whole film, (count t c h w), the given frame first."""
+    latents = [model.codec.latents(model.codec.encode(picture[None]), None) for picture in first]
+    given = torch.stack([*latents, *latents[-1:] * (job.past - len(latents))], 1).expand(film.count, -1, -1, -1, -1)
+    tokens = [model.text.encode([caption] * film.count) for caption in captions]
+    seconds = torch.full((film.count,), rolling.offset or 0.2)
+    ids = list(range(film.count))
+    frames = roll_out(model, job, sampling, rolling, seed=seed, ids=ids, tokens=tokens, given=given, offset=seconds)
+    start: Latents = given[:, 0]
+    return torch.cat([start[:, None].cpu(), rolled(frames).cpu()], 1).to(given.device)
+
+
+def task_of(model: str) -> Frames:
+    """The task that a run folder was trained on; of a pipeline folder what its input channels tell.
+
+    RecipeError where it was another task, or where only a run folder can tell.
+    """
+    resolved = Path(model) / "recipe.resolved.toml"
+    if resolved.is_file():
+        try:
+            table = tomllib.loads(resolved.read_text(encoding="utf-8")).get("task", {})
+        except (OSError, ValueError) as error:
+            raise DataError(f"{resolved}: cannot be read ({error})") from error
+        job = tasks.build(table, f"{resolved}: task")
+        if not isinstance(job, Frames):
+            raise RecipeError(f'{model} was trained on task {table.get("kind")!r}; animate takes models of task "frames"')
+        return job
+    origin = find_pipeline(model_path(model), None, None, False)
+    unet = origin.config("unet")
+    if unet.get("time_cond_proj_dim"):
+        raise RecipeError(f"{model} is told numbers that only its run folder explains; give the run folder")
+    channels = int(unet.get("out_channels", 4))
+    past = int(unet.get("in_channels", 4)) // channels - 1
+    if past < 1:
+        raise RecipeError(f"{model} is a text-to-image model; train it on frames first (relatum train)")
+    return Frames(past=past)
+
+
+def beside(videos: Tensor) -> Tensor:
+    """(n 3 t h w) as one video (t 3 h n*w), four white pixels between."""
+    gap = torch.ones(videos.shape[2], 3, videos.shape[3], 4)
+    parts = [part for video in videos for part in (video.transpose(0, 1), gap)]
+    return torch.cat(parts[:-1], 3)
