@@ -132,8 +132,8 @@ class Table:
 
 def auc(wins: Array, cases: Array) -> float:
     """Mean of `wins` (cases cases) over pairs of different cases: how often the row's with flicker beats the column's without."""
-    pairs = wins[np.ix_(cases, cases)]
-    return float(pairs[cases[:, None] != cases[None]].mean())
+    apart = cases[:, None] != cases[None]
+    return float(wins[np.ix_(cases, cases)][apart].mean()) if apart.any() else math.nan
 
 
 def interval(positive: Array, negative: Array, draws: int = 1000) -> tuple[float, float, float]:
@@ -142,7 +142,7 @@ def interval(positive: Array, negative: Array, draws: int = 1000) -> tuple[float
     wins = (above + equal / 2).mean(0)
     generator = np.random.default_rng(0)
     drawn = [auc(wins, generator.integers(len(negative), size=len(negative))) for _ in range(draws)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
     return auc(wins, np.arange(len(negative))), float(low), float(high)
 
 
