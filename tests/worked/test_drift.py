@@ -237,6 +237,16 @@ def test_truth_gives_error_and_half_life() -> None:
     assert made.also["against_truth"]["v0"] == pytest.approx(made.scores["v0"])
 
 
+def test_the_slope_of_the_error_by_hand() -> None:
+    """The output is the fading truth, too bright by .1 k at step k: errors .01, .04, .09, .16 with slopes .03, .05, .07, .04,
+    .06, .05."""
+    truth = wearing(5, lambda f: f * 0.9)
+    offset = 0.1 * torch.arange(5.0)[:, None, None, None]
+    made = read(truth + offset, target=truth[None])
+    assert made.series["error"]["v0"] == pytest.approx([0, 0.01, 0.04, 0.09, 0.16], abs=1e-6)
+    assert made.also["error_slope"]["v0"] == pytest.approx(0.05, abs=1e-6)
+
+
 def test_real_video_has_a_drift_of_its_own() -> None:
     """A fading truth that the output follows: its trend is that of the truth, and nothing is left against it."""
     fading = wearing(6, lambda f: f * 0.9)
@@ -388,6 +398,7 @@ def test_fvd_sees_the_order_of_frames_and_flicker() -> None:
 def test_fvd_needs_ten_frames() -> None:
     with pytest.raises(DataError, match="clips of 9 frames; distances between clips need at least 10"):
         clip_distance(moving(4, 0)[:, :, :9], moving(4, 1)[:, :, :9])
+    assert math.isfinite(clip_distance(moving(4, 0)[:, :, :10], moving(4, 1)[:, :, :10])[0])
 
 
 def test_frames_are_embedded_once_for_all_metrics() -> None:
