@@ -26,7 +26,7 @@ from relatum.metrics.temporal import pixel_spectrum, temporal_flickering, warp_e
 
 SPEEDS = tuple(float(v) for v in np.arange(0, 4.5, 0.5))
 MOTIONS = (*(f"{speed:g} px" for speed in SPEEDS), "rotation", "zoom", "occluder", "fade")
-STRENGTHS = {  # grey levels
+STRENGTHS = {  # gray levels
     "brightness": (0.5, 1.0, 2.0),  # of every frame, normal
     "noise": (0.5, 1.0, 2.0),  # white, of every pixel and channel
     "color": (0.5, 1.0, 2.0),  # of every frame, each channel by itself
@@ -37,7 +37,7 @@ Array = np.ndarray
 
 
 def texture(generator: np.random.Generator, size: int) -> Array:
-    """(3 size size) in grey levels: power falls with frequency as in photographs, nothing above half of what pixels can show."""
+    """(3 size size) in gray levels: power falls with frequency as in photographs, nothing above half of what pixels can show."""
     fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
     radius = np.hypot(fx, fy)
     filtered = np.exp(-((radius / 0.22) ** 4)) / np.maximum(radius, 4 / size)
@@ -47,7 +47,7 @@ def texture(generator: np.random.Generator, size: int) -> Array:
 
 
 def scene(kind: str, source: Array, frames: int, size: int) -> tuple[Array, Array]:
-    """A clean video (t 3 h w) in grey levels and its true flow (t-1 2 h w)."""
+    """A clean video (t 3 h w) in gray levels and its true flow (t-1 2 h w)."""
     y, x = np.mgrid[:size, :size].astype(float)
     middle = (size - 1) / 2
     flow = np.zeros((frames - 1, 2, size, size))
@@ -81,7 +81,7 @@ def scene(kind: str, source: Array, frames: int, size: int) -> tuple[Array, Arra
 
 
 def injected(kind: str, strength: float, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-    """What is added to a video (t 3 h w), in grey levels."""
+    """What is added to a video (t 3 h w), in gray levels."""
     t, _, h, w = shape
     if kind == "alternation":
         return strength * np.where(np.arange(t) % 2, 1.0, -1.0)[:, None, None, None]
@@ -194,7 +194,7 @@ def figure(table: Table, overall: dict[str, tuple[float, float, float]]) -> str:
     def text(x: float, y: float, words: str, anchor: str = "start", size: int = 12, color: str = "#333") -> None:
         parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{color}">{words}</text>')
 
-    text(12, 22, "Sliding textures: no flicker (grey), and white noise of 1 grey level on every frame (teal)", size=14)
+    text(12, 22, "Sliding textures: no flicker (gray), and white noise of 1 gray level on every frame (teal)", size=14)
     for column, name in enumerate(shown):
         left, top, w, h = 40 + column * 212, 58, 165, 130
         text(left, top - 12, name, size=13)

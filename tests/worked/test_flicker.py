@@ -17,7 +17,7 @@ from relatum.video.flow import backward_of, consistent, dis_flow, dis_flows, spl
 
 
 def levels(*values: float, size: int = 48) -> Tensor:
-    """A grey video whose frames each have one 8-bit level."""
+    """A gray video whose frames each have one 8-bit level."""
     return (torch.tensor(values) / 127.5 - 1).reshape(-1, 1, 1, 1).expand(-1, 1, size, size).clone()
 
 
@@ -87,7 +87,7 @@ def test_flicker_in_color_alone() -> None:
     assert reading.f_luma == pytest.approx(0, abs=1e-3)
 
 
-def test_luma_of_grey_flicker_is_all_of_it() -> None:
+def test_luma_of_gray_flicker_is_all_of_it() -> None:
     reading = motion_flicker(levels(127, 129, 127, 129).repeat(1, 3, 1, 1))
     assert (reading.f_luma, reading.f_chroma) == pytest.approx((reading.f, 0), abs=1e-5)
 

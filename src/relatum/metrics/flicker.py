@@ -27,7 +27,7 @@ CHUNK = 16  # frames at a time
 
 @dataclass(frozen=True)
 class FlickerReading:
-    """What `motion_flicker` finds. Levels are 8-bit grey levels (0 to 255).
+    """What `motion_flicker` finds. Levels are 8-bit gray levels (0 to 255).
 
     unsteadiness: the headline, √(s (F/contrast)² + (1 - s) r), s (`followed`) the consistent share of the pixels that stay in view.
     A pixel that cannot be followed counts as one unrelated to its neighbors, whose F is the contrast, as far as it behaves like
@@ -73,7 +73,7 @@ def motion_flicker(
 ) -> FlickerReading:
     """How much a video flickers, motion apart.
 
-    video: (t c h w) in [-1, 1], grey or RGB, three frames or more. flow: its true motion (t-1 2 h w) in pixels from each frame to
+    video: (t c h w) in [-1, 1], gray or RGB, three frames or more. flow: its true motion (t-1 2 h w) in pixels from each frame to
     the next, x then y; None estimates it (OpenCV's DIS). backward: from each next frame back to it; None inverts `flow`. along:
     gives the spectrum along trajectories too.
     White noise of σ levels, spatially and temporally white, reads σ however fast it is carried along; the whole picture alternating

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from ..video.flow import consistent, dis_flow, prefilter, spline_power, warp
+from ..video.flow import consistent, dis_flow, motion_edge, prefilter, spline_power, warp
 
 __all__ = ["BLURRED_NOISE", "Follower", "blur", "grain", "spectrum", "twin_floor", "typical_motion"]
 
@@ -88,7 +88,7 @@ class Follower:
         knots = prefilter(both)
         last, following = warp(knots[:-2], to_last, filtered=True), warp(knots[2:], to_next, filtered=True)
         good, seen, c = good_a & good_b, seen_a & seen_b, levels.shape[1]
-        used = _inner(good) & _clear(to_last) & _clear(to_next)
+        used = _inner(good, motion_edge(to_last) | motion_edge(to_next)) & _clear(to_last) & _clear(to_next)
         rest = (both[1:-1] - (last + following) / 2) * used[:, None]
         self.full.append(_moments(rest[:, :c]))
         self.blurred.append(_moments(rest[:, c:]))
@@ -131,9 +131,12 @@ def _clear(flow: Tensor) -> Tensor:
     return inner & (to_x >= MARGIN) & (to_x <= w - 1 - MARGIN) & (to_y >= MARGIN) & (to_y <= h - 1 - MARGIN)
 
 
-def _inner(good: Tensor) -> Tensor:
-    """Without the 2 pixels beside one that cannot be followed: pre-blur and splines have mixed both sides of such an edge there."""
-    return max_pool2d((~good).float()[:, None], 2 * MARGIN + 1, 1, MARGIN)[:, 0] == 0
+def _inner(good: Tensor, edge: Tensor) -> Tensor:
+    """Without the 2 pixels beside one that cannot be followed or where two motions meet: the flow errs there, and pre-blur and
+    splines have mixed both sides. Frames of which a tenth of the followed pixels would not be left keep the edges of motion."""
+    inner, apart = (max_pool2d(x.float()[:, None], 2 * MARGIN + 1, 1, MARGIN)[:, 0] == 0 for x in (~good, ~good | edge))
+    enough = apart.flatten(1).sum(1) >= 0.1 * good.flatten(1).sum(1)
+    return torch.where(enough[:, None, None], apart, inner)
 
 
 def _moments(rest: Tensor) -> Tensor:

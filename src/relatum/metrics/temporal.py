@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core.errors import DataError, RecipeError, ShapeError
 from ..core.registry import metric
 from ..core.shapes import PerSample, Videos
-from ..video.flow import consistent, dis_flows, warp
+from ..video.flow import consistent, dis_flows, motion_edge, warp
 from .base import MeanMetric, Samples
 from .flicker import flow_pair
 from .follow import blur, grain, typical_motion
@@ -110,10 +110,7 @@ def warp_error(video: Frames, flow: Float[Tensor, "steps 2 h w"] | None = None) 
     frames = (_at_least(video, 2) + 1) / 2
     forward, backward = flow_pair(_at_least(video, 2), flow)
     good, _ = consistent(forward, backward)
-    slope = torch.zeros_like(forward[:, 0])
-    slope[:, :, :-1] += forward.diff(dim=3).square().sum(1)
-    slope[:, :-1] += forward.diff(dim=2).square().sum(1)
-    kept = (good & (slope <= 0.01 * forward.square().sum(1) + 0.002))[:, None]
+    kept = (good & ~motion_edge(forward))[:, None]
     square = (warp(frames[1:], forward, 1) - frames[:-1]).square() * kept
     counts = kept.flatten(1).sum(1) * frames.shape[1]
     return (square.flatten(1).sum(1) / counts.clamp_min(1)).mean().item()

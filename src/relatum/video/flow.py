@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ..core.errors import MissingExtra, ShapeError
 
-__all__ = ["backward_of", "consistent", "dis_flow", "dis_flows", "prefilter", "spline_power", "warp"]
+__all__ = ["backward_of", "consistent", "dis_flow", "dis_flows", "motion_edge", "prefilter", "spline_power", "warp"]
 
 SHORT_SIDE = 64  # DIS needs some pixels to make its pyramid of: smaller frames are enlarged first, by a whole factor
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
@@ -30,7 +30,7 @@ def dis_flow(a: Float[Tensor, "c h w"], b: Float[Tensor, "c h w"]) -> Float[Tens
     """
     if a.shape != b.shape or a.ndim != 3:
         raise ShapeError(f"expected two frames (channels, height, width) of one shape, found {tuple(a.shape)} and {tuple(b.shape)}")
-    return torch.from_numpy(_Estimator()(*_grey(torch.stack([a, b]))))
+    return torch.from_numpy(_Estimator()(*_gray(torch.stack([a, b]))))
 
 
 def dis_flows(video: Float[Tensor, "t c h w"]) -> tuple[Float[Tensor, "steps 2 h w"], Float[Tensor, "steps 2 h w"]]:
@@ -38,13 +38,13 @@ def dis_flows(video: Float[Tensor, "t c h w"]) -> tuple[Float[Tensor, "steps 2 h
 
     The newest answers are kept (by the pixels' hash, 256 MB at most): metrics that look at one video share the work.
     """
-    grey = _grey(video)
-    key = hashlib.blake2b(grey.tobytes(), digest_size=16, person=str(grey.shape).encode()[:16]).digest()
+    gray = _gray(video)
+    key = hashlib.blake2b(gray.tobytes(), digest_size=16, person=str(gray.shape).encode()[:16]).digest()
     known = _KEPT.get(key)
     if known is None:
         estimate = _Estimator()
-        forward = [estimate(a, b) for a, b in pairwise(grey)]
-        backward = [estimate(b, a) for a, b in pairwise(grey)]
+        forward = [estimate(a, b) for a, b in pairwise(gray)]
+        backward = [estimate(b, a) for a, b in pairwise(gray)]
         known = _KEPT.put(key, np.stack([np.stack(forward), np.stack(backward)]))
     forward, backward = torch.from_numpy(known.copy())
     return forward, backward
@@ -73,7 +73,7 @@ _KEPT = _Kept(256 * 2**20)
 
 
 class _Estimator:
-    """DIS on two grey frames (h w) uint8 -> (2 h w) float32."""
+    """DIS on two gray frames (h w) uint8 -> (2 h w) float32."""
 
     def __init__(self) -> None:
         try:
@@ -95,7 +95,7 @@ class _Estimator:
         return np.ascontiguousarray(np.moveaxis(flow, -1, 0), dtype=np.float32)
 
 
-def _grey(video: Tensor) -> np.ndarray:
+def _gray(video: Tensor) -> np.ndarray:
     """(t h w) uint8 luma of frames in [-1, 1]."""
     frames = video.detach().float().cpu()
     if frames.shape[1] not in (1, 3):
@@ -171,6 +171,14 @@ def consistent(
     x, y = torch.arange(w) + flow[:, 0], torch.arange(h)[:, None] + flow[:, 1]
     inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
     return close & inside, inside
+
+
+def motion_edge(flow: Float[Tensor, "b 2 h w"]) -> Bool[Tensor, "b h w"]:
+    """Where motion changes abruptly: |∇u|² + |∇v|² > 0.01 |flow|² + 0.002 (Sundaram et al. 2010, eq. 6): there flow errs."""
+    slope = torch.zeros_like(flow[:, 0])
+    slope[:, :, :-1] += flow.diff(dim=3).square().sum(1)
+    slope[:, :-1] += flow.diff(dim=2).square().sum(1)
+    return slope > 0.01 * flow.square().sum(1) + 0.002
 
 
 def backward_of(flow: Float[Tensor, "steps 2 h w"]) -> Float[Tensor, "steps 2 h w"]:
