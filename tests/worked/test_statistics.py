@@ -9,7 +9,7 @@ from scipy import stats
 from relatum.compare.schema import Cost, Difference, Measure
 from relatum.compare.significance import holm, mcnemar, sign_flip, superiority, wilcoxon
 from relatum.compare.statistics import ONE_SEED, Bootstrap, paired, rank_agreement
-from relatum.compare.verdict import cost_ratio, difference_of_distances, difference_of_means, judge
+from relatum.compare.verdict import cost_ratio, difference_of_distances, difference_of_means, grouped, judge
 from relatum.metrics.frechet import weighted_frechet
 from relatum.metrics.kernel import weighted_kernel
 
@@ -296,3 +296,31 @@ def test_difference_of_means_end_to_end():
     assert found.p_wilcoxon < 1e-5
     # sd of the seeds' means .2, over sqrt 3 = .11547; Student's t with 2 degrees of freedom 4.303: the t interval is 1.2 +- .497
     assert found.high - found.low == pytest.approx(2 * 0.497, rel=0.12)
+
+
+def test_rows_of_one_video_count_as_one() -> None:
+    """Twelve videos, each seen five times alike: the interval is that of the twelve, not of the sixty."""
+    draws = np.random.default_rng(0)
+    videos = draws.normal(size=12) + 0.1 * draws.normal(size=(3, 12))
+    rows, labels = np.repeat(videos, 5, axis=1), tuple(np.repeat(np.arange(12), 5).tolist())
+    twelve, sixty = Bootstrap(3, 12).mean(videos), Bootstrap(3, 60).mean(rows)
+    whole = Bootstrap(3, 60, clusters=labels).mean(rows)
+    assert whole.value == pytest.approx(twelve.value)
+    assert (whole.low, whole.high, whole.stderr) == pytest.approx((twelve.low, twelve.high, twelve.stderr))
+    assert sixty.high - sixty.low < 0.5 * (whole.high - whole.low)
+    assert Bootstrap(3, 60, clusters=labels).independent == 12
+
+
+def test_groups_are_drawn_whole_and_may_differ_in_size() -> None:
+    bootstrap = Bootstrap(2, 4, resamples=50, clusters=(7, 7, 7, 9))
+    assert (bootstrap.source_weights[:, :3] == bootstrap.source_weights[:, :1]).all()
+    assert (bootstrap.source_weights[:, 0] + bootstrap.source_weights[:, 3] == 2).all()
+    with pytest.raises(ValueError, match="3 clusters for 4 sources"):
+        Bootstrap(2, 4, clusters=(0, 0, 1))
+
+
+def test_steps_of_groups_by_hand() -> None:
+    """Groups 5 and 2: (1 + 3) / 2 = 2 and 8 in the first seed; the undefined 3 is left out of the second: 10 and 20."""
+    steps = np.array([[1.0, 8.0, 3.0], [10.0, 20.0, np.nan]])
+    assert grouped(steps, (5, 2, 5)).tolist() == [[8.0, 2.0], [20.0, 10.0]]
+    assert grouped(steps, ()) is steps

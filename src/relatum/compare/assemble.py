@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tomli_w
 
+from ..data.rows import Row
 from ..engine.train import Result
 from ..metrics.evaluate import Evaluation
 from ..metrics.safety import wilson
@@ -23,6 +25,7 @@ __all__ = ["assemble"]
 SOURCE_TABLE = ("fd", "clip_sim.source", "clip_sim", "clip_sim.target", "safety_rate")
 UNITS = {"psnr": ("dB", 2), "preservation": ("dB", 2), "clip_sim": ("", 2), "fd": ("", 2), "kd": ("", 4)}
 DISTANCE_RESAMPLES = 200  # of distances, each of which costs a pass over the features
+COUNTED = ("fd", "kd", "fd_null", "fd_debiased", "fvd", "kvd", "kd_drift")  # printed with their n
 FIXED = ("fd_null",)  # a floor, no merit
 ORACLES, LEARNED = (
     ("edit_accuracy", "preservation", "attribute_accuracy", "scene_held", "frame_error"),
@@ -33,7 +36,8 @@ ORACLES, LEARNED = (
 def assemble(o: Outcomes) -> Report:
     """The whole report. Distribution metrics other than fd and kd get no interval over sources, and say so."""
     seeds = o.recipe.compare.seeds
-    bootstrap = Bootstrap(len(seeds), len(o.suite.rows), o.recipe.compare.resamples)
+    bootstrap = Bootstrap(len(seeds), len(o.suite.rows), o.recipe.compare.resamples, clusters=clusters_of(o.suite.rows))
+    groups = f" in {bootstrap.independent} groups, which are drawn whole" if bootstrap.clusters else ""
     table = _Table(o, bootstrap)
     measures = tuple(table.measure(name) for name in table.names)
     cost = {name: _cost([o.results[name, seed] for seed in seeds]) for name in o.arms}
@@ -68,10 +72,16 @@ def assemble(o: Outcomes) -> Report:
         versions=dict(o.environment["versions"]),
         environment={k: str(v) for k, v in o.environment.items() if k not in ("versions", "command")},
         description=(
-            f"{len(o.suite.rows)} held-out rows, {len(o.arms)} arms, {len(seeds)} seeds, {o.seconds:.0f} s for this call. "
+            f"{len(o.suite.rows)} held-out rows{groups}, {len(o.arms)} arms, {len(seeds)} seeds, {o.seconds:.0f} s for this call. "
             f"Controls: {'; '.join(o.controls)}."
         ),
     )
+
+
+def clusters_of(rows: Sequence[Row]) -> tuple[int, ...]:
+    """For each row the number of its group; empty where every row is a group of its own."""
+    numbers = {group: i for i, group in enumerate(dict.fromkeys(row.group for row in rows))}
+    return tuple(numbers[row.group] for row in rows) if len(numbers) < len(rows) else ()
 
 
 class _Table:
@@ -89,9 +99,7 @@ class _Table:
     def measure(self, name: str) -> Measure:
         root = name.split(".")[0]
         unit, digits = UNITS.get(name, UNITS.get(root, ("", 3))) if name != "preservation.mse" else ("", 4)
-        label = self.first.labels[name] + (
-            f" n={self.first.estimates[name].n}" if root in ("fd", "kd", "fd_null", "fd_debiased") else ""
-        )
+        label = self.first.labels[name] + (f" n={self.first.estimates[name].n}" if root in COUNTED else "")
         better: Any = self.first.directions.get(name, "neither")
         words = {"clip_sim.source": "source–prompt", "clip_sim": "generated–prompt", "clip_sim.target": "target–prompt"}
         if name in words:
@@ -143,7 +151,7 @@ class _Table:
 
     def control(self, control: str, name: str) -> Estimate:
         evaluation = self.o.controls[control]
-        one = Bootstrap(1, len(self.ids), self.bootstrap.resamples)
+        one = dataclasses.replace(self.bootstrap, seeds=1)
         if name in evaluation.scores:
             return estimate_of(control, name, one.mean(self.scores([evaluation], name), trained=False))
         statistics = self.statistics([evaluation], name)

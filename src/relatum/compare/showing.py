@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -58,8 +59,8 @@ def reels_of(o: Outcomes) -> tuple[Reels, ...]:
 
 def charts_of(o: Outcomes, bootstrap: Bootstrap) -> tuple[Chart, ...]:
     """A chart for every value that some metric keeps by frame: a curve an arm and a control, with 95 % intervals."""
-    few = Bootstrap(bootstrap.seeds, bootstrap.sources, min(CURVE_RESAMPLES, bootstrap.resamples))
-    alone = Bootstrap(1, bootstrap.sources, few.resamples)
+    few = dataclasses.replace(bootstrap, resamples=min(CURVE_RESAMPLES, bootstrap.resamples))
+    alone = dataclasses.replace(few, seeds=1)
     first = next(iter(o.evaluations.values()))
     seeds, ids = o.recipe.compare.seeds, [row.id for row in o.suite.rows]
     charts = []

@@ -47,6 +47,9 @@ class Bootstrap:
     sd half the sources' and 40 sources, that covers 92 % for three seeds and 95 % for six; plain percentiles 86 and 93. The
     corrected variance adds s^2/S of the seed means and the source level's variance; their common residual counts twice, which errs
     on the wide side (Owen 2007, the pigeonhole bootstrap).
+
+    clusters: for each source the number of its group, such as the video that several rows are from; empty where every source
+    stands for itself. Groups are drawn whole: rows of one video say the same thing again (Davison & Hinkley 1997, section 3.8).
     """
 
     seeds: int
@@ -54,10 +57,18 @@ class Bootstrap:
     resamples: int = 2000
     seed: int = 0
     confidence: float = 0.95
+    clusters: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.sources < 1 or self.resamples < 2:
             raise ValueError(f"a bootstrap needs seeds, sources and two resamples, found {self}")
+        if self.clusters and len(self.clusters) != self.sources:
+            raise ValueError(f"{len(self.clusters)} clusters for {self.sources} sources")
+
+    @property
+    def independent(self) -> int:
+        """How many sources stand for themselves: groups, where there are some."""
+        return len(set(self.clusters)) if self.clusters else self.sources
 
     @cached_property
     def seed_weights(self) -> Int[np.ndarray, "resamples seeds"]:
@@ -67,9 +78,10 @@ class Bootstrap:
 
     @cached_property
     def source_weights(self) -> Int[np.ndarray, "resamples sources"]:
-        """How often each source was drawn: its multiplicity."""
-        draws = np.random.default_rng((self.seed, 1))
-        return draws.multinomial(self.sources, np.full(self.sources, 1 / self.sources), self.resamples)
+        """How often each source was drawn: its multiplicity, that of its group."""
+        draws, count = np.random.default_rng((self.seed, 1)), self.independent
+        drawn = draws.multinomial(count, np.full(count, 1 / count), self.resamples)
+        return drawn[:, np.unique(self.clusters, return_inverse=True)[1]] if self.clusters else drawn
 
     def mean(self, scores: Scores, trained: bool = True) -> Interval:
         """The mean over seeds of each seed's mean over sources. trained=False: a control, which has no training seed."""
@@ -128,7 +140,7 @@ class Bootstrap:
         if seeds == 1 and trained:
             notes.append(ONE_SEED)
         value = float(base.mean())
-        sources = n / seeds
+        sources = min(n / seeds, self.independent)
         if seeds == 1 and sources < 2:
             return Interval(value, np.nan, np.nan, None, n, seeds, undefined, "; ".join([*notes, "one sample: no interval"]))
         both = _ratio(np.nansum(by_seed * seed_weights, 1), (seed_weights * ~np.isnan(by_seed)).sum(1))

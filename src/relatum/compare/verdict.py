@@ -32,10 +32,21 @@ def difference_of_means(
     by_seed = np.divide(np.where(known, steps, 0.0).sum(1), counts, out=np.full(len(steps), np.nan), where=counts > 0)
     return replace(
         _difference(measure, names, bootstrap.mean(steps), by_seed),
-        p_wilcoxon=_finite(wilcoxon(steps)),
+        p_wilcoxon=_finite(wilcoxon(grouped(steps, bootstrap.clusters))),
         superiority=_finite(superiority(steps, measure.better)),
-        p_mcnemar=_items(steps) if _right_or_wrong(arm, baseline) else None,
+        p_mcnemar=_items(steps) if _right_or_wrong(arm, baseline) and not bootstrap.clusters else None,
     )
+
+
+def grouped(steps: Scores, clusters: Sequence[int]) -> np.ndarray:
+    """Mean step of every group of sources, where sources come in groups: (seeds, groups)."""
+    if not clusters:
+        return steps
+    labels = np.asarray(clusters)
+    known = ~np.isnan(steps)
+    members = (labels[:, None] == np.unique(labels)).astype(np.float64)
+    counts = known @ members
+    return np.divide(np.where(known, steps, 0.0) @ members, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
 
 
 def _right_or_wrong(arm: Scores, baseline: Scores) -> bool:
