@@ -13,7 +13,7 @@ from relatum.cli import main
 from relatum.imaging import decode, save_png
 from relatum.models.families.stable_diffusion import open_stable_diffusion
 from relatum.models.tiny import tiny_stable_diffusion
-from support.runs import finished_weights, tiny_recipe
+from support.runs import finished_weights, tiny_recipe, weights
 
 ROWS = {"kind": "toy_videos", "past": 3, "count": 12}
 DATA = {"train": {**ROWS, "split": "train"}, "test": {**ROWS, "split": "test", "count": 3, "future": 3}}
@@ -116,13 +116,18 @@ def test_arms_of_frames_are_compared_by_their_rollouts(tmp_path: Path, base: Pat
 
 
 def test_refinement_is_an_arm_of_its_own(tmp_path: Path, base: Path) -> None:
-    """The same training, another rollout: settings of inference may differ, the number of steps may not."""
+    """The same training, made once, another rollout: settings of inference may differ, the number of steps may not."""
     arms: dict[str, Any] = {"plain": {}, "refined": {"rollout": {"refine": 0.5}}}
     recipe = recipe_of(tmp_path, base, tmp_path / "cache", train={"max_train_steps": 1}, arms=arms)
     assert main(["compare", str(recipe)]) == 0
     report = json.loads((recipe.with_suffix("") / "report.json").read_text())
     found = {e["arm"]: e["value"] for e in report["estimates"] if e["metric"] == "frame_error"}
     assert found["plain"] != found["refined"]
+    arms_of = recipe.with_suffix("") / "arms"
+    assert (arms_of / "plain" / "seed-0" / "checkpoints").is_dir()
+    assert not (arms_of / "refined" / "seed-0" / "checkpoints").exists()
+    one, two = (weights(arms_of / arm / "seed-0" / "final") for arm in ("plain", "refined"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
     arms["longer"] = {"rollout": {"steps": 2}}
     bad = recipe_of(tmp_path, base, tmp_path / "cache", "bad", arms=arms)
     assert main(["compare", str(bad)]) == 2

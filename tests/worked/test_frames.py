@@ -48,7 +48,7 @@ def batch_of(count: int = 6, past: int = 3, seed: int = 0) -> Batch:
         moments={n: Moments(torch.randn(count, 4, 3, 5, generator=g), torch.full((count, 4, 3, 5), -30.0)) for n in images},
         tokens={"instruction": torch.randn(count, 2, 3, generator=g) + 5},
         null=torch.zeros(1, 2, 3),
-        numbers={"offset": 0.2 * torch.arange(1.0, count + 1)},
+        numbers={"offset": 0.2 * torch.arange(1.0, count + 1), "spacing": torch.full((count,), 0.2)},
     )
 
 
@@ -205,6 +205,35 @@ def test_own_frames_replace_the_newest_frame_of_some_samples() -> None:
     torch.testing.assert_close(last[:, 4:], real[:, 4:])
     own = ~torch.isclose(last[:, :4], real[:, :4]).flatten(1).all(1)
     assert torch.equal(own, draws.uniform("own frame") < 0.5)
+
+
+def test_own_frames_are_told_the_time_between_past_frames_and_leave_the_anchors_real() -> None:
+    """The own frame is predicted over the spacing, .2 s; the target over each row's offset. The anchor "source" stays the true one."""
+    task = Frames(own_frames=1.0, own_steps=1, time_offset=True, conditioning_dropout_prob=0.0)
+    seen: list[Tensor] = []
+
+    class Told(Network):
+        def forward(
+            self, sample: Tensor, time: Tensor, encoder_hidden_states: Tensor, return_dict: bool, **more: Any
+        ) -> tuple[Tensor]:
+            seen.append(more["timestep_cond"])
+            return super().forward(sample, time, encoder_hidden_states, return_dict)
+
+    batch, anchors = batch_of(past=2), []
+    parts = parts_of(task, network=Denoiser(Told(), Parametrization.V))
+    episode_of = Frames.episode
+
+    def watched(self: Frames, *args: Any) -> Any:
+        made = episode_of(self, *args)
+        anchors.append(made.anchors["source"])
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Frames, "episode", watched)
+        own_frames_step(parts, batch, Draws(0, range(6)))
+    torch.testing.assert_close(seen[0], waves(torch.full((6,), 0.2 / 8)))
+    torch.testing.assert_close(seen[1], waves(batch.numbers["offset"] / 8))
+    torch.testing.assert_close(anchors[0], 0.5 * batch.moments["source"].mean)
 
 
 def test_own_frames_leave_held_out_rows_and_refuse_other_tasks() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -16,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..atomic import make_folder, needs_disk, temporary
 from ..jobs.opening import encode, open_final, open_model, open_task
 from ..jobs.suite import Suite
 from ..jobs.suites import open_suite
-from ..jobs.training import cache_folder, is_finished, open_data, train_recipe
+from ..jobs.training import cache_folder, is_finished, open_data, signature, train_recipe
 from ..recipe import Recipe, recipe_from
 
 __all__ = ["made_by", "run_trials", "trial_folder"]
@@ -32,27 +34,67 @@ def trial_folder(folder: Path, arm: str, seed: int) -> Path:
 
 
 def run_trials(recipe: Recipe, folder: Path, trials: Sequence[Trial], quiet: bool, say: Callable[[str], None]) -> None:
-    """Trains every (arm, seed) that is not finished; what a trial raises ends the comparison, and the same command goes on."""
+    """Trains every (arm, seed) that is not finished; what a trial raises ends the comparison, and the same command goes on.
+
+    Arms that differ in inference alone are trained once.
+    """
     words = {trial: f"arm {trial[0]}, seed {trial[1]} ({i} of {len(trials)})" for i, trial in enumerate(trials, 1)}
+    same = _originals(recipe, trials)
+    todo = [trial for trial in trials if trial not in same and not is_finished(trial_folder(folder, *trial))]
     if recipe.compare.workers == 1:
-        first = recipe.arm(*trials[0])
-        data = open_data(first, open_model(first))
-        for name, seed in trials:
-            say(words[name, seed])
-            arm = recipe.arm(name, seed)
-            shared = data if (arm.task, _encoders(arm)) == (first.task, _encoders(first)) else None
-            train_recipe(arm, trial_folder(folder, name, seed), shared, quiet)
+        _in_turn(recipe, folder, todo, quiet, lambda trial: say(words[trial]))
+    else:
+        _side_by_side(recipe, folder, todo, lambda trial: say(f"trained {words[trial]}"))
+    for trial, original in same.items():
+        if not is_finished(trial_folder(folder, *trial)):
+            _copy(trial_folder(folder, *original), trial_folder(folder, *trial))
+            say(f"{words[trial]}: trained as arm {original[0]}")
+
+
+def _originals(recipe: Recipe, trials: Sequence[Trial]) -> dict[Trial, Trial]:
+    """For each trial that an earlier one is trained like, that one."""
+    first: dict[str, Trial] = {}
+    same: dict[Trial, Trial] = {}
+    for trial in trials:
+        original = first.setdefault(signature(recipe.arm(*trial)), trial)
+        if original != trial:
+            same[trial] = original
+    return same
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A finished run without its checkpoints and what was made with it; whole or absent."""
+    beside = temporary(target)
+    shutil.rmtree(beside, ignore_errors=True)
+    make_folder(target.parent)
+    with needs_disk(target.parent):
+        shutil.copytree(source, beside, ignore=shutil.ignore_patterns("made", "checkpoints", ".*"))
+        shutil.rmtree(target, ignore_errors=True)  # of a run of the same settings that was not finished
+        beside.rename(target)
+
+
+def _in_turn(recipe: Recipe, folder: Path, todo: Sequence[Trial], quiet: bool, begin: Callable[[Trial], None]) -> None:
+    if not todo:
         return
+    first = recipe.arm(*todo[0])
+    data = open_data(first, open_model(first))
+    for trial in todo:
+        begin(trial)
+        arm = recipe.arm(*trial)
+        shared = data if (arm.task, _encoders(arm)) == (first.task, _encoders(first)) else None
+        train_recipe(arm, trial_folder(folder, *trial), shared, quiet)
+
+
+def _side_by_side(recipe: Recipe, folder: Path, todo: Sequence[Trial], end: Callable[[Trial], None]) -> None:
     threads = max(1, (os.cpu_count() or 1) // recipe.compare.workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(recipe.compare.workers, context, _begin, (threads, os.getpid())) as pool:
         table, place = recipe.table(), str(recipe.folder)
-        todo = [t for t in trials if not is_finished(trial_folder(folder, *t))]
         running = {t: pool.submit(_train, table, place, str(trial_folder(folder, *t)), *t) for t in todo}
         try:
             for trial, future in running.items():
                 future.result()
-                say(f"trained {words[trial]}")
+                end(trial)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

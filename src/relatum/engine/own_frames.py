@@ -20,7 +20,7 @@ from ..core.shapes import Latents
 from ..models.codec import Moments
 from ..models.denoiser import Conditioning
 from ..tasks.base import Batch
-from ..tasks.frames import Frames, past_names
+from ..tasks.frames import OWN, Frames, past_names
 from .step import DiffusionParts, Moment, Step, diffusion_step
 
 FIRST = Moment()
@@ -49,7 +49,7 @@ def _with_own_frames(parts: DiffusionParts, task: Frames, path: DiscretePath, ba
     mean = parts.codec.unscaled(made)
     here = expand(chosen.float(), mean).bool()
     own = Moments(torch.where(here, mean, real.mean), torch.where(here, torch.full_like(mean, -30.0), real.logvar))
-    return dataclasses.replace(batch, moments={**batch.moments, "source": own})
+    return dataclasses.replace(batch, moments={**batch.moments, OWN: own})
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def _predicted(parts: DiffusionParts, task: Frames, path: DiscretePath, batch: B
     older = torch.stack([parts.codec.latents(batch.moments[name], None) for name in past_names(task.past + 1)[1:]], 1)
     levels = task.training_levels(draws).to(older.device)
     eps = draws.normal("own given", older.shape[1:]).to(older.device)
-    image, told = task.given(older, parts.codec, levels, eps, batch.numbers.get("offset"))
+    image, told = task.given(older, parts.codec, levels, eps, batch.numbers.get("spacing"))  # from past.2 to the source
     view = {"matched": Conditioning(batch.tokens["instruction"], image, told)}
     noisy = draws.normal("own noise", older.shape[2:]).to(older.device)
     times = torch.linspace(len(path.abar) - 1, 0, task.own_steps + 1).long()

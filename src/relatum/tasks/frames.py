@@ -26,11 +26,12 @@ from ..models.denoiser import Conditioning
 from .base import Batch, Episode, Needs
 from .image import drop_text, posterior_sample
 
-__all__ = ["Frames", "Given", "Levels", "past_names"]
+__all__ = ["OWN", "Frames", "Given", "Levels", "past_names"]
 
 Given = Float[Tensor, "b k c h w"]  # scaled latents of the frames that are continued, the newest first
 Levels = Float[Tensor, "b k"]  # how noisy each of them is
 
+OWN = "own source"  # in a batch: the newest given frame as the network itself made it
 WAVES = 8  # pairs of sine and cosine that tell the network a number
 QUIETEST, LOUDEST = -6.0, 0.0  # of ln sigma, as it is told
 LONGEST = 8.0  # seconds, as they are told
@@ -52,7 +53,8 @@ class Frames:
     cos(pi u / 2) x + sin(pi u / 2) eps. hard_keys: other frames of the same video count as negatives of in-batch objectives;
     without, they are nobody's. own_frames: probability that the newest given frame is the network's own prediction from the frames
     before it, in `own_steps` steps; it takes the step function relatum.engine.own_frames:own_frames_step and one older frame.
-    Dropout of text and of the given frames (all together) as in `Edit`. Anchors: every image of the row by name, scaled.
+    Dropout of text and of the given frames (all together) as in `Edit`. Anchors: every image of the row by name, scaled; the real
+    ones, also where own frames are given.
     """
 
     past: int = 1
@@ -88,7 +90,8 @@ class Frames:
     @property
     def needs(self) -> Needs:
         read = past_names(self.past + (self.own_frames > 0))
-        return Needs(images=(*read, "target"), texts=("instruction",), numbers=("offset",) if self.time_offset else ())
+        numbers = ("offset", *(("spacing",) if self.own_frames else ())) if self.time_offset else ()
+        return Needs(images=(*read, "target"), texts=("instruction",), numbers=numbers)
 
     @property
     def images(self) -> int:
@@ -104,7 +107,8 @@ class Frames:
         c = self.conditioning_dropout_prob
         target = posterior_sample(batch.moments["target"], codec, draws, "target")
         anchors = {name: codec.latents(batch.moments[name], None) for name in self.names}
-        given = torch.stack([anchors[name] for name in self.names], 1)
+        newest = codec.latents(batch.moments[OWN], None) if OWN in batch.moments else anchors["source"]
+        given = torch.stack([newest, *(anchors[name] for name in self.names[1:])], 1)
         levels = self.training_levels(draws).to(given.device)
         eps = draws.normal("given", given.shape[1:]).to(given.device)
         image, told = self.given(given, codec, levels, eps, batch.numbers.get("offset"))
