@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from relatum.video.cuts import Cuts, _gradual, find_cuts, shots
-from relatum.video.decode import Timeline, read_timeline
+from relatum.video.cuts import Cuts, _breaks, _gradual, _small, find_cuts, shots
+from relatum.video.decode import Reader, Timeline, read_timeline
 from support.films import film
 
 
@@ -59,12 +59,69 @@ def test_cuts_do_not_depend_on_the_frame_rate_being_constant(tmp_path: Path) -> 
     assert find_cuts(timeline).hard == pytest.approx((1.6,))
 
 
-def test_a_cut_soon_after_another_is_found_when_asked_for(tmp_path: Path) -> None:
-    """Cuts at 1.2 and 1.52 s, .32 s apart: under the least .6 s the second is not reported."""
-    kinds = [0] * 30 + [1] * 8 + [2] * 30
-    timeline = read_timeline(film(tmp_path / "a.mp4", [scene(kind, i) for i, kind in enumerate(kinds)]))
-    assert find_cuts(timeline).hard == pytest.approx((1.2,))
-    assert find_cuts(timeline, least=0.0).hard == pytest.approx((1.2, 1.52))
+@pytest.mark.parametrize(
+    "lengths",
+    [[50, 10, 50], [12, 60], [8, 60], [3, 60], [60, 3], [20, 7, 7, 7, 40], [2, 40], [1, 40], [40, 2], [40, 1], [30, 3, 3, 3, 30]],
+)
+def test_no_shot_crosses_a_cut_however_close(tmp_path: Path, lengths: list[int]) -> None:
+    """Close to each other, to the start and to the end: every cut is found, and each shot lies in one scene."""
+    path = film(tmp_path / "a.mp4", [scene(kind % 4, i) for i, kind in enumerate(of(lengths))])
+    timeline = read_timeline(path)
+    cuts = find_cuts(timeline)
+    assert cuts.hard == pytest.approx([sum(lengths[:i]) / 25 for i in range(1, len(lengths))])
+    found = shots(timeline, cuts)
+    assert all(len(set(of(lengths)[first:last])) == 1 for first, last in found)
+    assert sum(last - first for first, last in found) == sum(
+        max(length - (i > 0) - (i < len(lengths) - 1), 0) for i, length in enumerate(lengths)
+    )
+
+
+def of(lengths: list[int]) -> list[int]:
+    """The scene's number of each frame."""
+    return [kind for kind, length in enumerate(lengths) for _ in range(length)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [([1], [(0, 1)]), ([2], [(0, 2)]), ([1, 1], []), ([5], [(0, 5)]), ([3, 2], [(0, 2), (4, 5)]), ([2, 7], [(0, 1), (3, 9)])],
+)
+def test_short_clips(tmp_path: Path, lengths: list[int], expected: list[tuple[int, int]]) -> None:
+    """Nothing but the frames beside a cut is lost, and of two frames of different scenes both lie beside one."""
+    timeline = read_timeline(film(tmp_path / "a.mp4", [scene(kind, i) for i, kind in enumerate(of(lengths))]))
+    assert shots(timeline, find_cuts(timeline)) == expected
+
+
+def test_breaks_by_hand() -> None:
+    """Changes of 4, but 60 at 2 and at 6, 20 at 9, 14 at 13.
+
+    60 at 2 is compared with 1, 3, 4, 5, 6, 7: (4 + 4 + 4 + 4 + 60 + 4) / 6 = 13.3, 60 > 3.5 x 13.3 = 46.7. 60 at 6 with 3 to 9:
+    (4 + 4 + 4 + 4 + 4 + 20) / 6 = 6.7. 20 at 9 first with 6 to 12: (60 + 5 x 4) / 6 = 13.3, no; then without 6: 4, 20 > 14.
+    14 at 13 (with 10 to 15 and 9, the end being at 15) is less than 15. As much from each frame to the next: no cut.
+    """
+    changes = [0.0] + [4.0] * 15
+    changes[2], changes[6], changes[9], changes[13] = 60.0, 60.0, 20.0, 14.0
+    assert _breaks(changes) == [2, 6, 9]
+    assert _breaks([0.0] + [40.0] * 6) == []
+    assert _breaks([0.0, 15.0]) == [1]
+    assert _breaks([0.0, 14.9]) == []
+    assert _breaks([0.0]) == _breaks([]) == []
+
+
+def test_inside_a_video_cuts_are_those_of_adaptive_detector(tmp_path: Path) -> None:
+    """Five scenes at least eight frames long with a bright frame inside one, against PySceneDetect's own detector."""
+    from scenedetect.common import FrameTimecode
+    from scenedetect.detectors import AdaptiveDetector
+
+    frames = [scene(kind % 4, 3 * i) for i, kind in enumerate(of([11, 8, 9, 30, 12]))]
+    frames[45] = np.clip(frames[45] * 1.6, 0, 255).astype(np.uint8)
+    timeline = read_timeline(film(tmp_path / "a.mp4", frames))
+    detector = AdaptiveDetector(adaptive_threshold=3.5, min_scene_len=0, window_width=3)
+    with Reader(timeline, seeks=False) as reader:
+        found = [
+            cut for index, frame in reader.frames() for cut in detector.process_frame(FrameTimecode(index, 25.0), _small(frame))
+        ]
+    assert len(found) >= 4
+    assert find_cuts(timeline).hard == pytest.approx([cut.seconds for cut in found])
 
 
 def test_frames_that_failed_end_a_shot(tmp_path: Path) -> None:
@@ -102,13 +159,6 @@ def test_gradual_spans_by_hand() -> None:
     assert list(_gradual(hits, [7.5], 9.2)) == [(1.5, 4.5), (7.5, 9.2)]
     assert list(_gradual([(0.0, 1.0)], [2.0], 9.0)) == []  # within 1 s of the hit
     assert list(_gradual([(0.0, 1.0)], [], 9.0)) == [(0.0, 1.5)]
-
-
-def test_two_frames_are_one_shot(tmp_path: Path) -> None:
-    timeline = read_timeline(film(tmp_path / "a.mp4", [scene(0, 0), scene(1, 1)]))
-    cuts = find_cuts(timeline)
-    assert cuts == Cuts((), (), 2, 0, ())
-    assert shots(timeline, cuts) == [(0, 2)]
 
 
 def labelled(shared_data: Path) -> list[dict]:

@@ -278,3 +278,15 @@ def test_a_run_keeps_the_index_in_its_cache(tmp_path: Path) -> None:
     train["index_folder"] = str(tmp_path / "own")
     open_rows(recipe_from(table, tmp_path, "x"))
     assert len(list((tmp_path / "own").iterdir())) == 6
+
+
+def test_every_constant_of_the_search_for_cuts_is_in_the_index_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is changed, cuts that were found otherwise are not taken from the index."""
+    before = footage._settings()
+    names = [name for name in vars(footage.detection) if name.isupper() and not name.startswith("_")]
+    assert {"RATIO", "WINDOW", "CONTENT", "HISTOGRAM", "APART", "TRIM", "SHORT"} <= set(names)
+    for name in names:
+        with monkeypatch.context() as changed:
+            changed.setattr(footage.detection, name, 0.123)
+            assert footage._settings() != before
+    assert footage._settings() == before

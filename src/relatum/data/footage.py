@@ -25,7 +25,7 @@ from .refs import shown
 
 __all__ = ["INDEX", "Film", "Footage", "Frame", "Reel", "open_footage"]
 
-INDEX = 1  # raise it when time stamps or cuts of the same file may come out otherwise
+INDEX = 2  # raise it when time stamps or cuts of the same file may come out otherwise
 KEPT = 2  # videos whose decoded frames are kept; rows lie video by video, so that one is enough for one reader of them
 
 
@@ -155,9 +155,8 @@ def _hash(path: Path) -> str:
 
 
 def _settings() -> int:
-    """A number that stands for how cuts are looked for."""
-    names = ("ADAPTIVE", "HISTOGRAM", "APART", "TRIM", "SHORT")
-    return key_of(*(getattr(detection, name) for name in names))
+    """A number that stands for how cuts are looked for: all constants of that module."""
+    return key_of(*((name, repr(value)) for name, value in sorted(vars(detection).items()) if name.isupper() and name[0] != "_"))
 
 
 def _stored(folder: str, name: str, make: Callable[[], Any], load: Callable[..., Any]) -> Any:

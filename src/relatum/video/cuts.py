@@ -1,13 +1,13 @@
-"""Where a video is cut: hard cuts and gradual changes by PySceneDetect's detectors, and the shots between them.
+"""Where a video is cut: hard cuts and gradual changes by PySceneDetect's rules, and the shots between them.
 
-The detectors are fed from one decoding pass. Adaptive content scores at the video's own rate find hard cuts; luma histograms
-once a second find what changes too slowly for that, a dissolve or a fade.
+One decoding pass. Changes of content between frames at the video's own rate find hard cuts (its AdaptiveDetector's rule, also at
+the ends and for cuts close together); luma histograms once a second find what changes too slowly for that, a dissolve or a fade.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -20,9 +20,10 @@ from .timeline import Timeline
 
 __all__ = ["Cuts", "find_cuts", "shots"]
 
-ADAPTIVE = {"adaptive_threshold": 3.5, "window_width": 3}
+RATIO = 3.5  # of a cut's change to the mean of the changes around it
+WINDOW = 3  # changes on both sides that a change is compared with
+CONTENT = 15.0  # a smaller change is no cut: mean difference of hue, saturation and value, in levels of 255
 HISTOGRAM = {"threshold": 0.2, "bins": 128, "min_scene_len": 0.0}
-LEAST = 0.6  # seconds
 APART = 1.0  # seconds between the frames whose histograms are compared, and from a hard cut that explains a hit
 TRIM = 0.5  # seconds on both sides of a gradual change; a hard cut trims one frame on both sides
 SHORT = 144  # pixels: the shorter edge of the frames that are scored, PySceneDetect's own 256 across at 16:9
@@ -42,30 +43,34 @@ class Cuts:
     failed_times: tuple[float, ...]
 
 
-def find_cuts(timeline: Timeline, least: float = LEAST) -> Cuts:
+def find_cuts(timeline: Timeline) -> Cuts:
     """Cuts of a video in one decoding pass, with the frames that failed.
 
-    AdaptiveDetector(3.5, window 3) at the native rate; HistogramDetector(.2, 128 bins) on a frame a second. A histogram hit
-    that no hard cut within 1 s explains is a gradual change between its two frames. least: seconds between two hard cuts; the
-    second of two that are closer is not reported, nor is one within three frames of either end.
+    Hard cuts: a change of content of 15 or more, at least 3.5 times the mean of the six changes around it, cuts among those left
+    out: inside a video AdaptiveDetector(3.5, window 3, no least length). Near an end the six are the nearest that there are; a
+    video of seven frames or fewer has less than six, and a lone change (two frames) is judged by its size. What changes as much
+    from every frame to the next is motion, not cuts: a slide show with a picture a frame is one shot.
+    Gradual changes: HistogramDetector(.2, 128 bins) on a frame a second; a hit that no hard cut within 1 s explains.
     """
-    adaptive, histogram = _detectors(least)
-    hard, hits, decoded = [], [], set()
+    histogram, cv2 = _detector()
+    hits, decoded, changes = [], [], []
     last: float | None = None
+    before: Any = None
     with Reader(timeline, seeks=False) as reader:
         for index, frame in reader.frames():
-            decoded.add(index)
             seconds, small = timeline.times[index], _small(frame)
-            hard += [found.seconds for found in adaptive.process_frame(_code(timeline, index), small)]
+            colors = cv2.cvtColor(small, cv2.COLOR_BGR2HSV)
+            decoded.append(index)
+            changes.append(0.0 if before is None else cv2.norm(colors, before, cv2.NORM_L1) / colors.size)
+            before = colors
             if last is None or seconds - last >= APART - 0.5 / max(timeline.rate, 1.0):
                 if histogram.process_frame(_code(timeline, index), small) and last is not None:
                     hits.append((last, seconds))
                 last = seconds
-    failed = tuple(time for i, time in enumerate(timeline.times) if i not in decoded)
-    if len(decoded) < 3:
-        return Cuts((), (), len(decoded), len(failed), failed)
-    places = sorted(_nearest(timeline.times, second) for second in hard)
-    return Cuts(tuple(places), tuple(_gradual(hits, places, timeline.duration)), len(decoded), len(failed), failed)
+    whole = set(decoded)
+    failed = tuple(time for i, time in enumerate(timeline.times) if i not in whole)
+    hard = tuple(timeline.times[decoded[i]] for i in _breaks(changes))
+    return Cuts(hard, tuple(_gradual(hits, hard, timeline.duration)), len(decoded), len(failed), failed)
 
 
 def shots(timeline: Timeline, cuts: Cuts) -> list[tuple[int, int]]:
@@ -89,12 +94,30 @@ def shots(timeline: Timeline, cuts: Cuts) -> list[tuple[int, int]]:
     return found
 
 
-def _detectors(least: float) -> tuple[Any, Any]:
+def _detector() -> tuple[Any, Any]:
+    """(the histogram detector, cv2)."""
     try:
-        from scenedetect.detectors import AdaptiveDetector, HistogramDetector
+        import cv2
+        from scenedetect.detectors import HistogramDetector
     except ImportError:
         raise MissingExtra("scenedetect", "video", "finding cuts") from None
-    return AdaptiveDetector(min_scene_len=least, **ADAPTIVE), HistogramDetector(**HISTOGRAM)
+    return HistogramDetector(**HISTOGRAM), cv2
+
+
+def _breaks(changes: Sequence[float]) -> list[int]:
+    """Places of cuts, ascending. changes[i]: from frame i - 1 to frame i; changes[0] means nothing."""
+    large = [i for i in range(1, len(changes)) if changes[i] >= CONTENT]
+    found: set[int] = set()
+    while new := {i for i in large if i not in found and changes[i] >= RATIO * _around(changes, i, found)}:
+        found |= new
+    return sorted(found)
+
+
+def _around(changes: Sequence[float], place: int, without: Set[int]) -> float:
+    """Mean of the 2 WINDOW changes nearest to one, as many on both sides where there are; 0 of none."""
+    first = max(min(place - WINDOW, len(changes) - 1 - 2 * WINDOW), 1)
+    near = [changes[i] for i in range(first, min(first + 2 * WINDOW + 1, len(changes))) if i != place and i not in without]
+    return sum(near) / len(near) if near else 0.0
 
 
 def _code(timeline: Timeline, index: int) -> Any:
@@ -103,11 +126,6 @@ def _code(timeline: Timeline, index: int) -> Any:
 
     rate = Fraction(timeline.rate or 25.0).limit_denominator(1001)
     return FrameTimecode(Timecode(round(timeline.times[index] * 1e6), Fraction(1, 1_000_000)), fps=rate)
-
-
-def _nearest(times: Sequence[float], second: float) -> float:
-    at = bisect_left(times, second)
-    return min(times[max(at - 1, 0) : at + 1], key=lambda time: abs(time - second))
 
 
 def _gradual(hits: Sequence[tuple[float, float]], hard: Sequence[float], duration: float) -> Iterator[tuple[float, float]]:
