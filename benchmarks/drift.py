@@ -4,8 +4,9 @@ python benchmarks/drift.py 'clips/*/gt' [--size 64] [--frames 16]
 
 Each argument is a folder of frames in the order of their names (a pattern in quotes finds many); docs/metrics.md has the figures
 of FETV's real clips. By fault and strength: the AUC of worn clips against all unworn ones, and the share of clips that score
-above their own original, for `rate` and for the plain length of the slopes. Intervals by bootstrap over clips. Ten seconds for
-17 clips.
+above their own original, for `drift`, for the rate of its slopes alone (`trend`) and for their plain length; then the scores of
+first frames that collapse. Units come from the slopes of the same clips. Intervals by bootstrap over clips. Ten seconds for 17
+clips.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from relatum.imaging import decode, fit
-from relatum.metrics.drift import drift_series, rate, trend
+from relatum.metrics.drift import drift_series, rate, trend, wear
 
 FAULTS = (
     ("blur", 0.03), ("blur", 0.1), ("sharpen", 0.02), ("sharpen", 0.05), ("noise", 0.005), ("noise", 0.01), ("noise", 0.02),
@@ -54,8 +55,20 @@ def rounded(video: Tensor) -> Tensor:
     return (video.mul(127.5).round() / 127.5).clamp(-1, 1)
 
 
-def slopes(videos: Sequence[Tensor]) -> Tensor:
-    return torch.stack([trend(drift_series(rounded(video))) for video in videos])
+def collapsed(first: Tensor, kind: str, frames: int) -> Tensor:
+    """The first frame held, but for a collapse."""
+    video = first.repeat(frames, 1, 1, 1)
+    if kind == "white from step 2":
+        video[2:] = 1.0
+        return video
+    last = 3 if kind == "gray within 3 steps" else frames - 1
+    return video * (1 - torch.arange(frames) / last).clamp_min(0)[:, None, None, None]
+
+
+def read(videos: Sequence[Tensor]) -> Tensor:
+    """(n, 2, 6): slopes, and wear, of every video."""
+    series = [drift_series(rounded(video)) for video in videos]
+    return torch.stack([torch.stack([trend(one), wear(one)]) for one in series])
 
 
 def auc(worn_scores: np.ndarray, real: np.ndarray) -> float:
@@ -75,15 +88,22 @@ def main(words: Sequence[str] | None = None) -> None:
     if not clips:
         parser.error("no folder with three or more frames (.jpg, .png)")
     draws = torch.Generator().manual_seed(0)
-    real = slopes(clips)
+    real = read(clips)
     found = {
-        fault: slopes([torch.stack([worn(f, *fault, k, draws) for k, f in enumerate(clip)]) for clip in clips]) for fault in FAULTS
+        fault: read([torch.stack([worn(f, *fault, k, draws) for k, f in enumerate(clip)]) for clip in clips]) for fault in FAULTS
     }
-    color = real[:, 3:].square().mean(1, keepdim=True).sqrt()
-    units = torch.cat([real[:, :3].abs(), color], 1).quantile(0.75, dim=0).tolist()
+    slopes = real[:, 0]
+    color = slopes[:, 3:].square().mean(1, keepdim=True).sqrt()
+    units = torch.cat([slopes[:, :3].abs(), color], 1).quantile(0.75, dim=0).tolist()
     print(f"{len(clips)} clips; upper quartiles of the slopes: " + ", ".join(f"{unit:.4f}" for unit in units))
-    report("rate", lambda t: np.array([rate(row) for row in t]), real, found)
-    report("plain length", lambda t: t.norm(dim=1).numpy(), real, found)
+    report("drift", lambda t: np.array([rate(row) for row in t[:, 1]]), real, found)
+    report("trend", lambda t: np.array([rate(row) for row in t[:, 0]]), real, found)
+    report("plain length", lambda t: t[:, 0].norm(dim=1).numpy(), real, found)
+    for kind in ("gray within 3 steps", "white from step 2", "gray at the last step"):
+        tables = read([collapsed(clip[0], kind, len(clip)) for clip in clips])
+        for name, column in (("drift", 1), ("trend", 0)):
+            scores = np.array([rate(row) for row in tables[:, column]])
+            print(f"{name:<13} {kind}: median {np.median(scores):.3g} ({scores.min():.3g} to {scores.max():.3g})")
 
 
 def report(name: str, score: Callable[[Tensor], np.ndarray], real: Tensor, found: dict[tuple[str, float], Tensor]) -> None:
@@ -101,7 +121,7 @@ def report(name: str, score: Callable[[Tensor], np.ndarray], real: Tensor, found
     for what, value, column in zip(("mean AUC", "mean above its original"), middle, drawn.T, strict=True):
         low, high = np.quantile(column, [0.025, 0.975])
         print(f"{name:<13} {what} {value:.3f} ({low:.3f} to {high:.3f})")
-    print(f"{name:<13} unworn: median {np.median(base):.3g}, mean {base.mean():.3g}")
+    print(f"{name:<13} unworn: median {np.median(base):.3g}, mean {base.mean():.3g}, {base.min():.3g} to {base.max():.3g}")
 
 
 if __name__ == "__main__":

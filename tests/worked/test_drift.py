@@ -1,4 +1,4 @@
-"""What a rollout loses by step: statistics of frames, robust slopes, half-lives, and distances to real frames, by hand."""
+"""What a rollout loses by step: statistics of frames, slopes and losses, by hand."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ from torch.nn.functional import avg_pool2d, pad
 
 from relatum.core.errors import DataError, ShapeError
 from relatum.imaging import save_png
-from relatum.metrics import Evaluator, Extractor, Samples, kernel_estimate
-from relatum.metrics.clips import Fvd, KdDrift, Kvd
-from relatum.metrics.drift import Drift, correlation, drift_series, noise, rate, sharpness, trend
+from relatum.metrics import Evaluator, Samples
+from relatum.metrics.drift import Drift, correlation, drift_series, loss, noise, rate, sharpness, trend, wear
 from relatum.metrics.evaluate import build_metrics
-from relatum.metrics.extractors import extractor as known_names
-from relatum.metrics.extractors.clips import framestats
-from relatum.metrics.trends import half_life, theil_sen
 
 NAN = math.nan
 
@@ -59,44 +55,6 @@ def read(*of: Tensor, target: Tensor | None = None) -> Drift:
     return made
 
 
-def test_theil_sen_by_hand() -> None:
-    """0, 1, 2, 30: slopes 1, 1, 10, 1, 29/2, 28; sorted 1, 1, 1, 10, 14.5, 28: median (1 + 10)/2. Least squares would give 9.1.
-
-    5, NaN, 1 at steps 0 and 2: -4/2.
-    """
-    assert theil_sen(torch.tensor([0.0, 1.0, 2.0, 30.0])) == 5.5
-    assert theil_sen(torch.tensor([5.0, NAN, 1.0])) == -2
-    assert math.isnan(theil_sen(torch.tensor([3.0, NAN])))
-    assert math.isnan(theil_sen(torch.tensor([])))
-    line = torch.arange(20.0) * 0.25
-    line[[3, 7, 11, 15]] = 100.0
-    assert theil_sen(line) == pytest.approx(0.25, rel=0.2)
-
-
-def test_half_life_by_hand() -> None:
-    """From 1 to 0 the half is 0.5: between .9 at step 1 and .4 at step 2 it is passed after .4/.5 of the step: 1.8.
-
-    From 10 to floor 2 it is 6: 10, 8, 4 passes it half-way between steps 1 and 2. A start of 9 above values[0] = 3, floor 1: 5 lies
-    above the first value, at step 0.
-    """
-    life = half_life(torch.tensor([1.0, 0.9, 0.4, 0.95]))
-    assert (life.steps, life.censored) == (pytest.approx(1.8), False)
-    assert half_life(torch.tensor([10.0, 8.0, 4.0]), floor=2.0).steps == pytest.approx(1.5)
-    assert half_life(torch.tensor([3.0, 2.0]), start=9.0, floor=1.0) == (0.0, False)
-
-
-def test_a_half_life_that_is_not_reached_is_censored_at_the_last_known_step() -> None:
-    assert half_life(torch.tensor([1.0, 0.9, 0.8])) == (2.0, True)
-    assert half_life(torch.tensor([1.0, 0.9, NAN])) == (1.0, True)
-    life = half_life(torch.tensor([1.0, NAN, 0.0]))  # over the gap: half of two steps
-    assert (life.steps, life.censored) == (1.0, False)
-    nothing = half_life(torch.tensor([NAN, NAN]))
-    assert math.isnan(nothing.steps)
-    assert nothing.censored
-    with pytest.raises(DataError, match="start 1 and floor 2"):
-        half_life(torch.tensor([1.0, 0.5]), floor=2.0)
-
-
 def test_sharpness_is_the_share_of_energy_above_a_quarter_of_the_sampling_rate() -> None:
     """2 cos(2π y/8) + cos(2π 3y/8): 1/8 lies below .25 cycles a pixel, 3/8 above; energies 4 and 1, share 1/5."""
     y = torch.arange(32.0)[None, None, :, None].expand(1, 3, 32, 24)
@@ -129,6 +87,22 @@ def test_correlation_by_hand() -> None:
     assert correlation(a, b).item() == pytest.approx(0)
     assert correlation(a, a * -0.2 + 5).item() == pytest.approx(-1)
     assert math.isnan(correlation(a, torch.ones(1, 3, 2, 3)).item())
+
+
+def test_a_flat_frame_has_nothing_of_the_reference_and_an_unknown_reference_says_nothing() -> None:
+    p, flat, unknown = picture(0)[None], torch.full((1, 3, 32, 32), 0.4), torch.full((1, 3, 32, 32), NAN)
+    found = [correlation(*pair).item() for pair in ((p, p), (flat, p), (flat, flat), (p, flat), (p, unknown), (flat, unknown))]
+    assert found == pytest.approx([1, 0, NAN, NAN, NAN, NAN], nan_ok=True)
+
+
+def test_a_frame_that_went_white_is_not_held() -> None:
+    """From step 2 on the correlation is 0: with 1 at step 1 one half is passed at 1.5; white from step 1: at .5."""
+    late, soon = still(9), still(9)
+    late[2:], soon[1:] = 1.0, 1.0
+    made = read(late, soon, target=still(18).reshape(2, 9, 3, 32, 32))
+    for which in ("first", "truth"):
+        assert made.also[f"{which}_half_life"] == pytest.approx({"v0": 1.5, "v1": 0.5})
+        assert made.also[f"{which}_censored"] == {"v0": 0, "v1": 0}
 
 
 def test_series_of_a_video_by_hand() -> None:
@@ -204,15 +178,71 @@ def test_more_wear_a_step_is_more_drift() -> None:
     assert 0 < made.scores["v0"] < made.scores["v1"]
 
 
-def test_one_odd_frame_is_no_drift_and_the_first_step_is_not_fitted() -> None:
+def test_one_odd_frame_is_no_drift_and_the_first_step_counts_as_one_of_them() -> None:
+    """What the first of 8 steps loses and the others keep is an eighth of that `jump` a step, and no slope."""
     odd = still(9)
     odd[4] = blurred(blurred(odd[4]))
     assert read(odd).scores["v0"] == pytest.approx(0, abs=1e-9)
     lossy = still(9)
     lossy[1:] = blurred(lossy[0])
     made = read(lossy)
-    assert made.scores["v0"] == pytest.approx(0, abs=1e-9)
+    assert made.also["trend"]["v0"] == pytest.approx(0, abs=1e-9)
     assert made.also["jump"]["v0"] > 0.5
+    assert made.scores["v0"] == pytest.approx(made.also["jump"]["v0"] / 8)
+
+
+def fading(frames: int, last: int) -> Tensor:
+    """Flat gray from frame `last` on."""
+    return still(frames) * (1 - torch.arange(frames) / last).clamp_min(0)[:, None, None, None]
+
+
+def test_wear_that_is_over_after_two_steps_by_hand() -> None:
+    """White from step 2 of 8: no slope among frames 1 to 8, but contrast falls from σ to 0 in 8 steps, ln(.004/(σ + .004))/8 each;
+    red rises from its mean to 1."""
+    video = still(9)
+    video[2:] = 1.0
+    series = drift_series(video)
+    given = {name: values[0].item() for name, values in series.items()}
+    assert trend(series).tolist() == [0] * 6
+    expected = [
+        math.log(1e-4 / (given["sharpness"] + 1e-4)), math.log(0.004 / (given["std"] + 0.004)), -given["noise"] / given["std"],
+        *((1 - given[channel]) / given["std"] for channel in ("red", "green", "blue")),
+    ]  # fmt: skip
+    assert loss(series).tolist() == pytest.approx([whole / 8 for whole in expected])
+    assert wear(series).tolist() == pytest.approx([abs(whole) / 8 for whole in expected])
+    made = read(video)
+    assert made.scores["v0"] == pytest.approx(rate(torch.tensor(expected) / 8).item())
+    assert made.also["trend"]["v0"] == made.also["jump"]["v0"] == 0
+
+
+def test_the_last_quarter_counts_and_not_the_last_frame() -> None:
+    """Red of 12 steps: its last three values .3, .9, .2 over a given 0.1; median .3: (.3 - .1)/12 in units of s = .5."""
+    red = torch.tensor([0.1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.3, 0.9, 0.2])
+    level = torch.full((13,), 0.5)
+    found = loss({"sharpness": level, "std": level, "noise": level, "red": red, "green": level, "blue": level})
+    assert found.tolist() == pytest.approx([0, 0, 0, 0.2 / 12 / 0.5, 0, 0])
+
+
+def test_scores_of_collapse_motion_and_stillness_lie_in_this_order() -> None:
+    """White loses sharpness, contrast and the level; gray within 3 steps keeps the level; gray at the last step keeps its share of
+    high frequencies for long; a texture that slides past the frame only changes what is seen of it; a still one changes nothing."""
+    noise = torch.randn(3, 40, 80, generator=torch.Generator().manual_seed(0))
+    texture = torch.nn.functional.avg_pool2d(noise, 5, 1, 2)
+    sliding = torch.stack([texture[:, :32, 2 * k : 2 * k + 32] for k in range(17)]).clamp(-1, 1)
+    white = still(17)
+    white[2:] = 1.0
+    made = read(white, fading(17, 3), fading(17, 16), sliding, still(17))
+    scores = [made.scores[f"v{i}"] for i in range(5)]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[2] > 5 * scores[3] > 0
+    assert scores[4] == 0
+
+
+def test_a_collapse_differs_from_a_truth_that_holds() -> None:
+    made = read(fading(9, 3), target=still(9)[None])
+    assert made.also["real"]["v0"] == 0
+    assert made.also["against_truth"]["v0"] == pytest.approx(made.scores["v0"])
+    assert made.scores["v0"] > 5
 
 
 def test_a_collapse_to_a_flat_frame_is_the_worst() -> None:
@@ -301,131 +331,8 @@ def test_the_benchmark_prints_what_drift_tells(tmp_path: Path, capsys: pytest.Ca
     module.main([f"{tmp_path}/*", "--size", "16", "--frames", "4"])
     shown = capsys.readouterr().out
     assert shown.startswith("3 clips; upper quartiles of the slopes: 0.0000, 0.0000, 0.0000, 0.0000\n")  # stills have none
-    assert re.search(r"^rate +blur +0\.1 +AUC 1\.00  above its original 1\.00$", shown, re.MULTILINE)
+    assert re.search(r"^drift +blur +0\.1 +AUC 1\.00  above its original 1\.00$", shown, re.MULTILINE)
     assert re.search(r"^plain length +mean AUC [\d.]+ \([\d.]+ to [\d.]+\)$", shown, re.MULTILINE)
-
-
-# --- by step, against real frames
-
-
-def frame_features(count: int, steps: int, seed: int) -> Tensor:
-    return torch.randn(count, steps, 4, generator=torch.Generator().manual_seed(seed))
-
-
-def features(generated: Tensor, target: Tensor, ids: list[str] | None = None) -> Samples:
-    ids = ids or [f"v{i}" for i in range(len(generated))]
-    return Samples(ids, features={"x:frames:generated": generated, "x:frames:target": target})
-
-
-def test_kd_drift_is_the_kernel_distance_at_that_step() -> None:
-    generated, target = frame_features(9, 5, 0), frame_features(9, 5, 1)
-    made = KdDrift(extractor="x")
-    made.update(features(generated, target))
-    curve = made.curves
-    assert len(curve) == 5
-    for step in range(5):
-        expected = kernel_estimate(generated[:, step], target[:, step], paired=True)
-        assert (curve[step].value, curve[step].stderr) == (pytest.approx(expected.value), pytest.approx(expected.stderr))
-    assert made.compute() == curve[4]
-    statistic = made.statistic()
-    assert statistic is not None
-    ones = torch.ones(9, dtype=torch.float64).numpy()
-    assert statistic(ones, ones) == pytest.approx(curve[4].value)
-    assert torch.equal(made.sets[1], generated[:, 4].double())
-
-
-def test_an_output_is_not_compared_with_its_own_true_frame() -> None:
-    """A perfect copy of the truth is at distance 0 exactly at every step, not below."""
-    truth = frame_features(7, 3, 0)
-    made = KdDrift(extractor="x")
-    made.update(features(truth, truth))
-    assert [round(estimate.value, 9) for estimate in made.curves] == [0, 0, 0]
-
-
-def test_kd_drift_with_unequal_and_unknown_frames() -> None:
-    made = KdDrift(extractor="x")
-    made.update(features(frame_features(4, 6, 0), frame_features(4, 6, 1)))
-    longer, truth = frame_features(2, 8, 2), frame_features(2, 8, 3)
-    truth[0, 5] = NAN
-    made.update(features(longer, truth, ["w0", "w1"]))
-    assert len(made.curves) == 6
-    assert made.curves[4].n == 6
-    assert made.compute().n == 5  # one true frame is not known at step 5
-    assert "rollouts of 6 to 8 frames: step 5" in made.compute().note
-    assert made.statistic() is None
-    assert math.isnan(KdDrift(extractor="x").compute().value)
-
-
-# --- clips
-
-
-def tiny(pixels: Tensor) -> Tensor:
-    return pixels.mean((2, 3))
-
-
-def test_framestats_by_hand() -> None:
-    """0, 1, 5: mean 2, variance (4 + 1 + 9)/3, mean step (1 + 4)/2, second difference |5 - 2·1 + 0| = 3."""
-    assert framestats(torch.tensor([[[0.0], [1.0], [5.0]]]))[0].tolist() == pytest.approx([2, (14 / 3) ** 0.5, 2.5, 3])
-    with pytest.raises(ShapeError, match="3 frames"):
-        framestats(torch.zeros(1, 2, 4))
-
-
-def clip_distance(generated: Tensor, target: Tensor) -> tuple[float, str]:
-    evaluator = Evaluator({"fvd": Fvd(extractor="t")}, {"t": Extractor("t", "0a1b2c3d4e", "raw", tiny)})
-    ids = [f"v{i}" for i in range(len(generated))]
-    evaluator.update(Samples(ids, videos={"generated": generated, "target": target}))
-    result = evaluator.compute()
-    return result["fvd"].value, result.labels["fvd"]
-
-
-def moving(count: int, seed: int) -> Tensor:
-    """Videos whose level rises steadily, (count 3 12 8 8)."""
-    g = torch.Generator().manual_seed(seed)
-    rise = torch.linspace(-0.3, 0.3, 12)[None, None, :, None, None] * (0.8 + 0.4 * torch.rand(count, 3, 1, 1, 1, generator=g))
-    return (rise + 0.05 * torch.randn(count, 3, 12, 8, 8, generator=g)).clamp(-1, 1)
-
-
-def test_fvd_sees_the_order_of_frames_and_flicker() -> None:
-    real, other = moving(30, 0), moving(30, 1)
-    shuffled = other[:, :, torch.randperm(12, generator=torch.Generator().manual_seed(0))]
-    flickering = other + 0.05 * torch.tensor([1.0, -1.0]).repeat(6)[None, None, :, None, None]
-    same, label = clip_distance(other, real)
-    assert label == "fd_clip[t framestats 0a1b2c3d]"
-    assert clip_distance(shuffled, real)[0] > 10 * same
-    assert clip_distance(flickering, real)[0] > 2 * same
-
-
-def test_fvd_needs_ten_frames() -> None:
-    with pytest.raises(DataError, match="clips of 9 frames; distances between clips need at least 10"):
-        clip_distance(moving(4, 0)[:, :, :9], moving(4, 1)[:, :, :9])
-    assert math.isfinite(clip_distance(moving(4, 0)[:, :, :10], moving(4, 1)[:, :, :10])[0])
-
-
-def test_frames_are_embedded_once_for_all_metrics() -> None:
-    calls = []
-
-    def counted(pixels: Tensor) -> Tensor:
-        calls.append(len(pixels))
-        return tiny(pixels)
-
-    metrics = {"fvd": Fvd(extractor="t"), "kvd": Kvd(extractor="t"), "kd_drift": KdDrift(extractor="t")}
-    evaluator = Evaluator(metrics, {"t": Extractor("t", "0a1b2c3d4e", "raw", counted)})
-    evaluator.update(Samples([f"v{i}" for i in range(4)], videos={"generated": moving(4, 0), "target": moving(4, 1)}))
-    assert sum(calls) == 2 * 4 * 12
-    result = evaluator.compute()
-    assert len(result.curves["kd_drift"]) == 12
-    assert result.plain()["kd_drift"]["curve"][11]["value"] == result["kd_drift"].value
-    assert result.labels["kd_drift"] == "kd_drift[t 0a1b2c3d]"
-    assert result.fingerprints["fvd"] == "0a1b2c3d raw, framestats"
-
-
-def test_the_name_of_the_literature_needs_known_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(known_names.KNOWN, ("6726825d", "raw"), {"fd_clip": "FVD"})
-    network = Extractor("i3d", "6726825d00", "raw", embed_clips=lambda v: v.mean((3, 4)).flatten(1))
-    assert network.of_clips().label("fd_clip") == "FVD"
-    assert Extractor("i3d", "6726825d00", "raw", tiny).of_clips().label("fd_clip") == "fd_clip[i3d framestats 6726825d]"
-    with pytest.raises(DataError, match="network of clips and takes no images"):
-        network.images(torch.zeros(1, 3, 8, 8))
 
 
 def test_series_reach_the_evaluation_and_merge() -> None:
