@@ -1,6 +1,6 @@
 """A folder of clips and a listing of what they show, one JSON object a line, as a folder for the reader "videos".
 
-usage: python prepare_clips.py LISTING.jsonl OUT_FOLDER [--file file] [--caption caption]
+usage: python prepare_clips.py LISTING.jsonl OUT_FOLDER [--file file] [--caption caption] [--group FIELD]
 """
 
 import argparse
@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--file", default="file", help="the field with the file's name")
     parser.add_argument("--caption", default="caption", help="the field with what the clip shows")
+    parser.add_argument("--group", default="", help="the field with what the clip was cut from; clips of one stay on one side")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -22,7 +23,8 @@ def main() -> None:
         clip = json.loads(line)
         source = args.listing.parent / clip[args.file]
         shutil.copyfile(source, args.out / source.name)
-        lines.append(json.dumps({"file_name": source.name, "text": clip[args.caption]}) + "\n")
+        group = {"video": str(clip[args.group])} if args.group else {}
+        lines.append(json.dumps({"file_name": source.name, "text": clip[args.caption], **group}) + "\n")
     (args.out / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
     print(f"{len(lines)} clips in {args.out}")
 

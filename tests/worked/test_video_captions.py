@@ -19,7 +19,7 @@ def msrvtt(tmp_path: Path, **changed: Any) -> MsrVtt:
         if not (tmp_path / "clips" / f"{name}.mp4").exists():
             (tmp_path / "clips").mkdir(exist_ok=True)
             film(tmp_path / "clips" / f"{name}.mp4", [tick(i + at) for i in range(50)])
-    extra = {"category": 9, "url": "https://example.org/v", "start time": 137.72, "end time": 149.44, "id": 0}
+    extra = {"category": 9, "start time": 137.72, "end time": 149.44, "id": 0}
     table = {
         "info": {"year": "2016"},
         "videos": [{"video_id": "video0", "split": "train", **extra}, {"video_id": "video7", "split": "validate", **extra}],
@@ -46,6 +46,19 @@ def test_msrvtt(tmp_path: Path) -> None:
     reading.split = "valid"
     with pytest.raises(DataError, match="did you mean 'validate'"):
         reading.rows()
+
+
+def test_msrvtt_clips_of_one_url_are_one_group(tmp_path: Path) -> None:
+    """Three clips, two of one YouTube video; the third says nothing of where it is from."""
+    film(tmp_path / "video8.mp4", [tick(i + 7) for i in range(50)])
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "video8.mp4").rename(tmp_path / "clips" / "video8.mp4")
+    urls = {"video0": "https://example.org/v", "video7": None, "video8": "https://example.org/v"}
+    videos = [{"video_id": id, "split": "train", "url": url} for id, url in urls.items()]
+    sentences = [{"caption": "x", "video_id": id} for id in urls]
+    rows = msrvtt(tmp_path, videos=videos, sentences=sentences).rows()
+    assert [row.group for row in rows[::8]] == ["https://example.org/v", "video7", "https://example.org/v"]
+    assert [row.id for row in rows[::8]] == ["video0:0", "video7:0", "video8:0"]
 
 
 @pytest.mark.parametrize(

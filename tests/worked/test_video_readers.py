@@ -69,6 +69,75 @@ def test_a_short_video_says_how_many_pairs_it_has(tmp_path: Path) -> None:
     assert reading.skipped == [f"{tmp_path / 'a.mp4'}: 6 of 8 pairs; there are no more different ones"]
 
 
+def test_pairs_that_are_too_rare_are_not_said_to_be_none(tmp_path: Path) -> None:
+    """4 valid frames, 3 + 2 + 1 pairs of 1, 2 and 3 steps of .2 s; with sd = .1, 3 steps need |N| > .5 = 5 sd: 6 in ten million."""
+    captioned(tmp_path / "a.mp4", [tick(i) for i in range(16)])
+    reading = Videos(tmp_path, cuts=False, sd=0.1)
+    count = len(reading.rows())
+    assert 3 <= count <= 5
+    why = "6 different ones exist, but the law makes the others so rare that 1,000 draws gave none"
+    assert reading.skipped == [f"{tmp_path / 'a.mp4'}: {count} of 8 pairs; {why}"]
+
+
+def test_clips_of_one_recording_are_one_group(tmp_path: Path) -> None:
+    """Four clips of two recordings and one that is all of its own; a copy joins its recording to the first one's."""
+    lines: list[dict[str, Any]] = []
+    for at, video in enumerate(["r", "s", "r", None]):
+        film(tmp_path / f"{at}.mp4", [tick(i + at) for i in range(40)])
+        lines.append({"file_name": f"{at}.mp4", "text": "x", "video": video})
+    listing = tmp_path / "metadata.jsonl"
+    listing.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    reading = Videos(tmp_path, cuts=False, per_video=1)
+    assert [(row.facts["video"], row.group) for row in reading.rows()] == [
+        ("0.mp4", "r"), ("1.mp4", "s"), ("2.mp4", "r"), ("3.mp4", "3.mp4"),
+    ]  # fmt: skip
+    assert reading.skipped == []
+    for seed in range(12):
+        sides = [Videos(tmp_path, cuts=False, per_video=1, part=part, held_out=0.5, split_seed=seed) for part in ("train", "test")]
+        train, test = ({row.facts["video"] for row in side.rows()} for side in sides)
+        assert train | test == {f"{at}.mp4" for at in range(4)}
+        assert not train & test
+        assert ("0.mp4" in test) == ("2.mp4" in test)
+    (tmp_path / "4.mp4").write_bytes((tmp_path / "0.mp4").read_bytes())
+    film(tmp_path / "5.mp4", [tick(i + 9) for i in range(40)])
+    lines += [{"file_name": f"{at}.mp4", "text": "x", "video": "t"} for at in (4, 5)]
+    lines += [{"file_name": "5.mp4", "text": "y", "video": "u"}, {"file_name": "3.mp4", "text": "y", "video": 7}]
+    listing.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    reading.on_bad_row = "skip"
+    assert [row.group for row in reading.rows()] == ["r", "s", "r", "3.mp4", "r", "r"]
+    reasons = ["metadata.jsonl:8: video is int 7", "metadata.jsonl:7 (5.mp4): video is 'u', but", "the same content as r"]
+    assert all(any(reason in line for line in reading.skipped) for reason in reasons)
+    assert len(reading.skipped) == 4  # the copy, and what follows it into its group
+
+
+def test_every_container_is_listed_and_captions_without_a_video_are_said(tmp_path: Path) -> None:
+    for at, name in enumerate(["a.mp4", "b.ts", "c.flv", "d.MOV"]):
+        captioned(tmp_path / name, [tick(i + at) for i in range(40)])
+    reading = Videos(tmp_path, cuts=False, per_video=1)
+    assert [row.group for row in reading.rows()] == ["a.mp4", "b.ts", "c.flv", "d.MOV"]
+    assert reading.skipped == []
+    (tmp_path / "gone.txt").write_text("a kite", encoding="utf-8")
+    with pytest.raises(DataError, match=r"gone\.txt: captions without a video"):
+        reading.rows()
+    reading.on_bad_row = "skip"
+    assert len(reading.rows()) == 4
+    assert [line.partition(": ")[0] for line in reading.skipped] == [str(tmp_path / "gone.txt")]
+
+
+def test_clips_of_a_listing_through_the_example(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    clips = []
+    for at in range(3):
+        film(tmp_path / "clips" / f"{at}.mp4", [tick(i + at) for i in range(40)])
+        clips.append(json.dumps({"file": f"clips/{at}.mp4", "caption": "x", "from": at // 2}))
+    (tmp_path / "list.jsonl").write_text("\n".join(clips), encoding="utf-8")
+    for more, groups in (([], ["0.mp4", "1.mp4", "2.mp4"]), (["--group", "from"], ["0", "0", "1"])):
+        command = [sys.executable, str(EXAMPLES / "prepare_clips.py"), str(tmp_path / "list.jsonl"), str(tmp_path / "out"), *more]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+        assert done.returncode == 0, done.stderr
+        assert [row.group for row in Videos(tmp_path / "out", cuts=False, per_video=1).rows()] == groups
+
+
 def test_long_videos_are_left_out_and_listed(tmp_path: Path) -> None:
     """Shown at .2 s a frame, 150 frames last 30 s and are taken; 151 are not, whatever on_bad_row says."""
     captioned(tmp_path / "a.mp4", [tick(i % 100) for i in range(151)], times=[200 * i for i in range(151)])

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
-from .pairs import Pair, PairLaw, draw_pairs, valid_frames
+from .pairs import TRIES, Pair, PairLaw, draw_pairs, valid_frames
 from .refs import shown
 from .rows import ImageRef, Row
 
@@ -19,9 +19,9 @@ __all__ = ["Clip", "ClipReader", "Entry", "captions_of", "list_pairs"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A clip as a data set lists it. name: unique, the group of its rows. file: relative to the reader's folder; where names it.
+    """A clip as a data set lists it. name: unique. file: relative to the reader's folder; where names it.
 
-    fault: why it cannot be used, as far as the listing tells.
+    fault: why it cannot be used, as far as the listing tells. recording: what the clip was cut from; empty where it is all of it.
     """
 
     name: str
@@ -29,6 +29,12 @@ class Entry:
     captions: Sequence[str] = ()
     file: str = ""
     fault: str = ""
+    recording: str = ""
+
+    @property
+    def group(self) -> str:
+        """What never stands on both sides of a split: the recording."""
+        return self.recording or self.name
 
 
 @runtime_checkable
@@ -59,9 +65,10 @@ class ClipReader(ABC):
     path: the data set's folder. law: the kind of `PairLaw`; per_video, grid, sd, offset, horizon, past, spacing, future,
     max_seconds and seed are the law's, in seconds. on_bad_row: "stop" with a DataError at a clip that cannot be used, or "skip".
     A row has the images "source", "past.2" ... (older), "target", "future.2" ... (later); its caption, drawn from the clip's, as
-    the texts "instruction" and "target"; its clip's name as group; facts: offset, spacing, source_time (seconds), video.
-    part: "train" leaves out, and "test" takes, the share `held_out` of the clips, chosen by the hash of their names: two readers of
-    one folder then give both sides, each with its own law.
+    the texts "instruction" and "target"; the clip's recording, if any, else its name as group; facts: offset, spacing,
+    source_time (seconds), video (the clip's name).
+    part: "train" leaves out, and "test" takes, the share `held_out` of the recordings, chosen by the hash of their names: two
+    readers of one folder then give both sides, each with its own law.
     skipped: clips left out, and those that give less than was asked (damaged frames, fewer pairs), each with its reason.
     """
 
@@ -121,11 +128,13 @@ def list_pairs(
 ) -> list[Row]:
     """The rows of all clips of groups that it `takes`, clip by clip. A bad clip is an error, or with `skip` a line in `skipped`.
 
-    Clips longer than the law's `max_seconds` are always listed only. Clips of equal content are of one group: the first one's name.
+    Clips longer than the law's `max_seconds` are always listed only. Clips of equal content are of one group, the first one's,
+    and so are the clips of their recordings that follow.
     """
     rows: list[Row] = []
     names: dict[str, str] = {}
     groups: dict[str, str] = {}
+    same: dict[str, str] = {}
     for entry in entries:
         try:
             _check(entry)
@@ -133,7 +142,8 @@ def list_pairs(
                 raise DataError(f"{entry.where}: {shown(entry.name)} is listed by {names[entry.name]} already; name each clip once")
             names[entry.name] = entry.where
             clip = open_clip(entry)
-            group = groups.setdefault(clip.content, entry.name)
+            group = groups.setdefault(clip.content, same.get(entry.group, entry.group))
+            same.setdefault(entry.group, group)
             if takes(group):
                 rows += _rows_of(entry, clip, group, law, skipped)
         except DataError as error:
@@ -160,7 +170,7 @@ def _rows_of(entry: Entry, clip: Clip, group: str, law: PairLaw, skipped: list[s
         return
     shots, notes = clip.shots()
     skipped += [f"{entry.where}: {note}" for note in notes]
-    if group != entry.name:
+    if group != entry.group:
         skipped.append(f"{entry.where}: the same content as {shown(group)}; rows of both are of one group")
     slots = valid_frames(clip.times, law.grid, shots)
     count = 0
@@ -173,7 +183,13 @@ def _rows_of(entry: Entry, clip: Clip, group: str, law: PairLaw, skipped: list[s
             f"a pair spans at least {_least(law):.2f} s; leave it out, or ask for less (grid, offset, past, spacing, future)"
         )
     if count < law.per_video:
-        skipped.append(f"{entry.where}: {count} of {law.per_video} pairs; there are no more different ones")
+        skipped.append(f"{entry.where}: {count} of {law.per_video} pairs; {_why_fewer(count, slots.sources(law)[1])}")
+
+
+def _why_fewer(count: int, different: int) -> str:
+    if count == different:
+        return "there are no more different ones"
+    return f"{different} different ones exist, but the law makes the others so rare that {TRIES:,} draws gave none"
 
 
 def _least(law: PairLaw) -> float:

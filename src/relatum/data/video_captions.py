@@ -24,6 +24,7 @@ __all__ = ["MsrVtt", "OpenSora", "WebVid"]
 class MsrVtt(VideoReader):
     """MSR-VTT (Xu et al. 2016) as released: a JSON file with "videos" and "sentences", the clips as VIDEO_ID.mp4.
 
+    Several clips are cut from one YouTube video: those of one url are one group.
     metadata: the JSON file, relative to path (train_val_videodatainfo.json). folder: where the clips lie, relative to path.
     split: "train", "validate" or "test"; all if empty.
     """
@@ -52,7 +53,10 @@ class MsrVtt(VideoReader):
                 yield Entry("", where, fault=f"{found}, expected an object with a text as video_id")
             elif not self.split or video.get("split") == self.split:
                 clip = str(PurePosixPath(self.folder, f"{id}.mp4"))
-                yield Entry(id, f"{where} ({shown(clip)})", [text for _, text in captions.get(id, [])], clip)
+                url = video.get("url")
+                recording = url if isinstance(url, str) else ""
+                texts = [text for _, text in captions.get(id, [])]
+                yield Entry(id, f"{where} ({shown(clip)})", texts, clip, recording=recording)
 
 
 def _listed(name: str, table: Mapping[str, Any], key: str) -> Sequence[Any]:

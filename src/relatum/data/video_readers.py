@@ -6,12 +6,13 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError, RecipeError
 from ..core.registry import reader
+from ..video.opening import SUFFIXES
 from .clips import Clip, ClipReader, Entry, captions_of
 from .folder import SUFFIXES as IMAGES
 from .footage import Reel, open_footage
@@ -19,8 +20,6 @@ from .refs import FileContent, StoredImage, inside, shown
 from .tables import read_jsonl, text_of
 
 __all__ = ["FrameFolders", "VideoReader", "Videos"]
-
-SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".gif")
 
 
 @dataclass
@@ -45,7 +44,8 @@ class VideoReader(ClipReader):
 class Videos(VideoReader):
     """A folder with metadata.jsonl ({"file_name": ..., "text": a caption or a list of them} a line), or videos with a .txt each.
 
-    Several lines of one file add their captions. Beside a video, every line of its .txt is a caption. Paths and links that leave
+    A line may name what its clip was cut from as "video": clips of one recording are one group. Several lines of one file add their
+    captions. Beside a video, every line of its .txt is a caption; a .txt without a video is a bad row. Paths and links that leave
     the folder are refused. Example: rows = Videos("data/clips", per_video=4).rows()
     """
 
@@ -54,9 +54,17 @@ class Videos(VideoReader):
         if (root / "metadata.jsonl").is_file():
             yield from _merged(_described(root / "metadata.jsonl"))
             return
-        paths = [path for path in _files(root) if path.suffix.lower() in SUFFIXES]
+        files = list(_files(root))
+        paths = [path for path in files if path.suffix.lower() in SUFFIXES]
         if not paths:
             raise DataError(f"{shown(str(root))}: no metadata.jsonl, and no videos ({', '.join(SUFFIXES)})")
+        known = {path.with_suffix(".txt") for path in paths}
+        for text in files:
+            if text.suffix == ".txt" and text not in known:
+                fault = (
+                    f"captions without a video: beside it lies no {shown(text.stem)} as {', '.join(SUFFIXES)}; move it elsewhere"
+                )
+                yield Entry("", shown(str(text)), fault=fault)
         for path in paths:
             yield _beside(root, path, path.with_suffix(".txt"))
 
@@ -67,7 +75,7 @@ class FrameFolders(ClipReader):
     """Clips as folders of images, in the natural order of their names ("2.png" before "10.png"), `rate` frames a second.
 
     Every folder below `path` that holds images is a clip, taken as one shot. Captions: metadata.jsonl ({"file_name": the folder,
-    "text": ...} a line), or NAME.txt beside the folder NAME.
+    "text": ..., "video": what it was cut from, if anything} a line), or NAME.txt beside the folder NAME.
     """
 
     rate: float = field(default=25.0, kw_only=True)
@@ -153,20 +161,27 @@ def _described(file: Path) -> Iterator[Entry]:
                 raise DataError(f"{line.where}: {line.fault}")
             name = text_of(line, "file_name")
             captions = captions_of(line.values.get("text"), f"{line.where}: text")
-            yield Entry(name, f"{line.where} ({shown(name)})", captions, name)
+            recording = text_of(line, "video") if line.values.get("video") is not None else ""
+            yield Entry(name, f"{line.where} ({shown(name)})", captions, name, recording=recording)
         except DataError as error:
             yield Entry("", line.where, fault=str(error).removeprefix(f"{line.where}: "))
 
 
 def _merged(entries: Iterator[Entry]) -> Iterator[Entry]:
-    """Entries of one name as one, with all their captions."""
+    """Entries of one name as one, with all their captions. Those that disagree on its recording are a fault."""
     found: dict[str, Entry] = {}
     for entry in entries:
         if entry.fault:
             yield entry
             continue
-        known = found.get(entry.name, Entry(entry.name, entry.where, (), entry.file))
-        found[entry.name] = Entry(entry.name, known.where, [*known.captions, *entry.captions], entry.file)
+        known = found.get(entry.name)
+        if known and entry.recording and known.recording and entry.recording != known.recording:
+            yield replace(entry, fault=f"video is {entry.recording!r}, but {known.where} says {known.recording!r}")
+        elif known:
+            captions = [*known.captions, *entry.captions]
+            found[entry.name] = replace(known, captions=captions, recording=known.recording or entry.recording)
+        else:
+            found[entry.name] = entry
     yield from found.values()
 
 

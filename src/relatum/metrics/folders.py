@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ..core.errors import DataError
 from ..core.registry import metric as registered
+from ..video.opening import SUFFIXES as VIDEOS
 
 __all__ = ["SUFFIXES", "Kind", "check_pairs", "kind_of", "listed", "tables_of"]
 
@@ -16,7 +17,7 @@ Kind = Literal["images", "videos"]
 
 SUFFIXES: dict[Kind, set[str]] = {
     "images": {".png", ".jpg", ".jpeg", ".webp", ".bmp"},
-    "videos": {".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".gif"},
+    "videos": set(VIDEOS),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.errors import DataError, MissingExtra
 
-__all__ = ["CONTAINERS", "Limits", "open_video", "shown"]
+__all__ = ["CONTAINERS", "SUFFIXES", "Limits", "open_video", "shown"]
 
 # libavformat's demuxers by name. None of them is a playlist: hls, dash, concat and image sequences would open further files.
 CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "gif")
@@ -24,6 +24,7 @@ _SUFFIXES = {
     **dict.fromkeys((".ogv", ".ogg"), "ogg"),
     **{".flv": "flv", ".gif": "gif"},
 }
+SUFFIXES = tuple(_SUFFIXES)  # in lower case, of files that are taken for videos
 
 
 @dataclass(frozen=True)
