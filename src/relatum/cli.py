@@ -224,9 +224,9 @@ def _edit(args: argparse.Namespace) -> None:
 def _animate(args: argparse.Namespace) -> None:
     from .engine.rollout import Rolling
     from .engine.sample import Sampling
-    from .jobs.animating import Film, animate
+    from .jobs.animating import Projection, animate
 
-    film = Film(args.output, args.fps, args.between, args.count, args.resolution)
+    film = Projection(args.output, args.fps, args.between, args.count, args.resolution)
     sampling = Sampling(args.scheduler, args.num_inference_steps, args.guidance_scale, args.image_guidance_scale)
     rolling = Rolling(args.steps, args.offset, args.noise, args.given_noise, args.refine)
     count = animate(args.model, args.image, args.caption, film, sampling, rolling, args.seed)

@@ -14,7 +14,7 @@ from relatum.core.errors import DataError, RecipeError, ShapeError
 from relatum.core.registry import metric
 from relatum.data.toy import Ground, MovingScene, Object, Scene, frames, read_scene, render
 from relatum.metrics import Evaluator, Samples
-from relatum.metrics.oracle_video import FrameError, SceneHeld, frame_errors, half_life
+from relatum.metrics.oracle_video import FrameError, SceneHeld, frame_errors, steps_held
 
 CROSS = Object("cross", "cyan", "large", 0.3, 0.25)
 DISC = Object("circle", "red", "small", 0.7, 0.75)
@@ -44,12 +44,12 @@ def without(scene: Scene, *things: int) -> Scene:
     return replace(scene, objects=tuple(o for i, o in enumerate(scene.objects) if i not in things))
 
 
-def test_half_life_by_hand() -> None:
+def test_steps_held_by_hand() -> None:
     """[1 | 1, .5, .4, 1]: two generated frames hold half or more before the third does not; what comes back does not count."""
-    assert half_life([1, 1, 0.5, 0.4, 1]) == 2
-    assert half_life([0, 1, 1]) == 2  # the given frame does not count
-    assert half_life([1, 0]) == 0
-    assert half_life([1]) == 0
+    assert steps_held([1, 1, 0.5, 0.4, 1]) == 2
+    assert steps_held([0, 1, 1]) == 2  # the given frame does not count
+    assert steps_held([1, 0]) == 0
+    assert steps_held([1]) == 0
 
 
 def test_a_perfect_rollout() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -21,7 +21,12 @@ from .statistics import Bootstrap
 __all__ = ["charts_of", "grids_of", "reels_of"]
 
 CURVE_RESAMPLES = 500  # of each point; a report has some thousands of them
-BETTER = {"attributes": "higher", "position": "lower", "error": "lower", "spurious": "lower", "prompt": "higher"}
+BETTER = {
+    "scene_held.attributes": "higher", "scene_held.position": "lower", "scene_held.spurious": "lower", "frame_error.error": "lower",
+    "drift.error": "lower", "drift.like_truth": "higher", "drift.prompt": "higher", "flicker.f": "lower",
+}  # fmt: skip
+SERIES = "Pointwise 95 % intervals: bootstrap over seeds and sources; of controls, over sources."
+SETS = "Pointwise 95 % intervals: Student's t over seeds; of controls, and of a single seed, jackknife over rows."
 
 
 def grids_of(o: Outcomes) -> tuple[Grid, ...]:
@@ -63,22 +68,36 @@ def charts_of(o: Outcomes, bootstrap: Bootstrap) -> tuple[Chart, ...]:
     alone = dataclasses.replace(few, seeds=1)
     first = next(iter(o.evaluations.values()))
     seeds, ids = o.recipe.compare.seeds, [row.id for row in o.suite.rows]
+    kinds = {name: o.recipe.evaluate.settings.get(name, {}).get("kind", name) for name in o.recipe.evaluate.metrics}
     charts = []
-    for name in first.series:
+    for name in shown_series(first.series, kinds):
         arms = [_curve(arm, [o.evaluations[arm, seed] for seed in seeds], name, ids, few) for arm in o.arms]
         with_it = {control: e for control, e in o.controls.items() if name in e.series}
         others = [_curve(control, [evaluation], name, ids, alone, True) for control, evaluation in with_it.items()]
-        charts.append(_chart(name, [*arms, *others]))
+        charts.append(_chart(name.replace(".", ": ", 1), name, better_of(name, kinds), SERIES, [*arms, *others]))
     for name in first.curves:
         arms = [_set_curve(arm, [o.evaluations[arm, seed] for seed in seeds], name) for arm in o.arms]
         others = [_set_curve(control, [e], name, True) for control, e in o.controls.items() if name in e.curves]
-        charts.append(_chart(first.labels[name], [*arms, *others], name))
+        charts.append(_chart(first.labels[name], name, first.directions.get(name, "neither"), SETS, [*arms, *others]))
     return tuple(charts)
 
 
-def _chart(title: str, curves: Sequence[Curve], metric: str = "") -> Chart:
-    better = BETTER.get(title.rpartition(".")[2], "neither")
-    return Chart(title.replace(".", ": ", 1) if not metric else title, metric or title, "step", "", better, tuple(curves))  # type: ignore[arg-type]
+def shown_series(names: Iterable[str], kinds: Mapping[str, str]) -> list[str]:
+    """Series that get a chart, "metric.what": all, but `drift`'s error only where `frame_error` does not show the same. kinds: of
+    the metrics by name."""
+    own = [(name, kinds.get(name.partition(".")[0], name.partition(".")[0])) for name in names]
+    twice = any(kind == "frame_error" for _, kind in own)
+    return [name for name, kind in own if not (twice and kind == "drift" and name.endswith(".error"))]
+
+
+def better_of(name: str, kinds: Mapping[str, str]) -> str:
+    """Which side of a series "metric.what" is better, "neither" of one that only describes. kinds: as of `shown_series`."""
+    metric, _, what = name.partition(".")
+    return BETTER.get(f"{kinds.get(metric, metric)}.{what}", "neither")
+
+
+def _chart(title: str, metric: str, better: str, note: str, curves: Sequence[Curve]) -> Chart:
+    return Chart(title, metric, "step", "", better, tuple(curves), note)  # type: ignore[arg-type]
 
 
 def _curve(

@@ -21,7 +21,7 @@ from .sample import Sampling, sample
 
 __all__ = ["Rolling", "between", "decoded", "roll_out", "rolled"]
 
-Path = Float[Tensor, "b t c y x"]  # latents of a video, frame by frame
+Trajectory = Float[Tensor, "b t c y x"]  # latents of a video; time before channels: frames are made one by one
 MOST = 10_000
 
 
@@ -97,17 +97,17 @@ def roll_out(
         given = torch.cat([frame[:, None], given[:, :-1]], 1)
 
 
-def rolled(frames: Iterator[Latents]) -> Path:
+def rolled(frames: Iterator[Latents]) -> Trajectory:
     """All frames of a rollout, (b t c h w)."""
     return torch.stack(list(frames), 1)
 
 
-def decoded(path: Path, codec: Codec) -> Videos:
+def decoded(path: Trajectory, codec: Codec) -> Videos:
     """Pixels (b 3 t h w) on the CPU."""
     return torch.stack([codec.decode(frame).cpu() for frame in path.unbind(1)], 2)
 
 
-def between(path: Path, count: int) -> Float[Tensor, "b s c y x"]:
+def between(path: Trajectory, count: int) -> Float[Tensor, "b s c y x"]:
     """`count` frames more between each two neighbors, on the great circle between their latents (Shoemake 1985, slerp).
 
     Latents of neighbors have about one length; on the straight line between them the middle would be shorter, and gray. The lengths

@@ -24,11 +24,11 @@ from ..video.write import FILMS, write_film
 from .opening import device
 from .single import check_text, check_tries, model_path
 
-__all__ = ["Film", "animate"]
+__all__ = ["Projection", "animate"]
 
 
 @dataclass(frozen=True)
-class Film:
+class Projection:
     """What is written. fps: None shows the frames at the pace they were made for. between: frames more between each two, from
     the great circle between their latents. count: samples side by side."""
 
@@ -48,7 +48,13 @@ class Film:
 
 
 def animate(
-    model: str, images: Sequence[Path], captions: Sequence[str], film: Film, sampling: Sampling, rolling: Rolling, seed: int = 0
+    model: str,
+    images: Sequence[Path],
+    captions: Sequence[str],
+    film: Projection,
+    sampling: Sampling,
+    rolling: Rolling,
+    seed: int = 0,
 ) -> int:
     """Writes the film; gives its number of frames, the first picture included.
 
@@ -80,7 +86,7 @@ def _rolled(
     job: Frames,
     first: Sequence[Tensor],
     captions: Sequence[str],
-    film: Film,
+    film: Projection,
     sampling: Sampling,
     rolling: Rolling,
     seed: int,

@@ -22,9 +22,8 @@ from ..core.registry import metric as metrics
 from ..data.rows import Row
 from ..engine.encoded import EncodedRows
 from ..imaging import decode, save_png
-from ..metrics.base import Samples
+from ..metrics.base import Metric, Samples
 from ..metrics.evaluate import Evaluation, Evaluator, build_metrics
-from ..metrics.extractors.extractor import LEAST_FRAMES
 from ..models.codec import Codec
 from ..models.families.stable_diffusion import StableDiffusion
 from ..recipe import Recipe
@@ -113,6 +112,10 @@ class Suite(ABC):
         """Those of these images that every row has."""
         return [name for name in names if all(name in row.images for row in self.rows)]
 
+    def pace(self, recipe: Recipe) -> float | None:
+        """Frames a second of what is made; None of pictures, and where nothing tells."""
+        return None
+
     def texts(self, rows: Sequence[Row]) -> dict[str, list[str]]:
         """Texts that every row of the suite has, for these rows."""
         names = [name for name in ("instruction", "source", "target") if all(name in row.texts for row in self.rows)]
@@ -125,10 +128,11 @@ def content_of(rows: Sequence[Row]) -> str:
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
-def metric_tables(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """Settings of every metric of the recipe, with the section's extractors, prompt and step filled in."""
+def metric_tables(recipe: Recipe, pace: float | None = None) -> dict[str, dict[str, Any]]:
+    """Settings of every metric of the recipe, with the section's extractors, prompt and step filled in, and the frames a second
+    (pace) where they are known."""
     tables = {}
-    shared = {"text": recipe.evaluate.prompt, "step": recipe.evaluate.step}
+    shared = {"text": recipe.evaluate.prompt, "step": recipe.evaluate.step} | ({} if pace is None else {"fps": pace})
     for name in recipe.evaluate.metrics:
         table = dict(recipe.evaluate.settings.get(name, {}))
         fields = {f.name for f in dataclasses.fields(metrics.find(table.get("kind", name), f"evaluate.{name}"))}
@@ -150,7 +154,7 @@ def evaluate_made(recipe: Recipe, suite: Suite, made: Tensor, extractors: Mappin
     if len(made) != len(suite.rows):
         raise DataError(f"{len(made)} results for {len(suite.rows)} rows")
     missing = not_measurable(recipe, suite)
-    built = build_metrics(metric_tables(recipe))
+    built = build_metrics(metric_tables(recipe, suite.pace(recipe)))
     usable = {name: metric for name, metric in built.items() if name not in missing}
     eye = None
     if suite.known_scenes:
@@ -167,8 +171,8 @@ def not_measurable(recipe: Recipe, suite: Suite) -> dict[str, str]:
     """Why, of each metric that the rows do not allow: a recipe may ask for more than a data set has, and the report says so."""
     first = next(suite.samples(torch.zeros(()), 1))
     reasons = {}
-    for name, metric in build_metrics(metric_tables(recipe)).items():
-        lacking = _lacks(metric.needs, first)
+    for name, metric in build_metrics(metric_tables(recipe, suite.pace(recipe))).items():
+        lacking = _lacks(metric, first)
         if not lacking and getattr(metric, "eye", True) is None and not suite.known_scenes:
             lacking = "facts of a known scene (scene_target, scenes)"
         if lacking:
@@ -176,17 +180,16 @@ def not_measurable(recipe: Recipe, suite: Suite) -> dict[str, str]:
     return reasons
 
 
-def _lacks(needs: frozenset[str], samples: Samples) -> str:
+def _lacks(metric: Metric, samples: Samples) -> str:
     """What a metric needs that these samples can never give; features come from pixels, videos and texts."""
-    lacking = []
-    for need in sorted(needs):
+    lacking, least = [], getattr(metric, "least_frames", 1)
+    for need in sorted(metric.needs):
         kind, _, name = need.partition(":")
         if kind == "features":
-            of_clips = ":clips:" in name
-            kind = "texts" if ":text:" in name else "videos" if of_clips or ":frames:" in name else "pixels"
+            kind = "texts" if ":text:" in name else "videos" if ":clips:" in name or ":frames:" in name else "pixels"
             name = name.rpartition(":")[2]
-            if of_clips and name in samples.videos and samples.videos[name].shape[2] < LEAST_FRAMES:
-                lacking.append(f"{kind} {name} of {LEAST_FRAMES} frames")
+        if kind == "videos" and name in samples.videos and samples.videos[name].shape[2] < least:
+            lacking.append(f"{kind} {name} of {least} frames")
         there = bool(samples.facts and samples.facts[0]) if kind == "facts" else name in getattr(samples, kind)
         if not there:
             lacking.append(f"{kind} {name}".strip())

@@ -64,6 +64,7 @@ class Metric(Protocol):
     """Registered with `@metric(name)`; a dataclass whose fields are its settings. Updating twice with a sample counts it once.
 
     needs: names out of Samples ("pixels:generated", "masks:changed", "features:clip:generated", "texts:target", "facts").
+    least_frames (may be missing): frames of a video, the given one included, below which it cannot be measured.
     wants: names that it uses where they are there, for further numbers (`also`) or instead of a guess.
     Metrics that are a mean over samples keep {id: score} in `scores` (NaN: undefined, counted and left out); metrics on sets keep
     their features instead (`sets`), for the weighted bootstrap of compare.
@@ -99,6 +100,7 @@ class MeanMetric:
     """
 
     wants: ClassVar[frozenset[str]] = frozenset()
+    least_frames: ClassVar[int] = 1
     also_better: ClassVar[Mapping[str, Literal["higher", "lower"]]] = {}
 
     scores: dict[str, float] = field(default_factory=dict, init=False)

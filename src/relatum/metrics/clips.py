@@ -10,6 +10,7 @@ import torch
 
 from ..core.registry import metric
 from .base import Estimate
+from .extractors.extractor import LEAST_FRAMES
 from .frechet import frechet_distance, frechet_jackknife, weighted_frechet
 from .kernel import kernel_estimate, kernel_statistic
 from .sets import FeatureSets, Statistic
@@ -30,6 +31,7 @@ class Fvd(FeatureSets):
 
     of: ClassVar[str] = "clips:"
     printed: ClassVar[str] = "fd_clip"
+    least_frames: ClassVar[int] = LEAST_FRAMES
 
     groups: int = 10
 
@@ -50,6 +52,7 @@ class Kvd(FeatureSets):
 
     of: ClassVar[str] = "clips:"
     printed: ClassVar[str] = "kd_clip"
+    least_frames: ClassVar[int] = LEAST_FRAMES
 
     origin: Literal["auto", "zero", "pooled"] = "auto"
 

@@ -18,7 +18,6 @@ from ..core.registry import metric as registered
 from ..video.decode import Timeline, frames_at, read_timeline
 from .base import Samples
 from .evaluate import Evaluation, Evaluator, build_metrics, extractors_of
-from .extractors.extractor import LEAST_FRAMES
 from .folders import check_pairs, listed, tables_of
 from .sets import FeatureSets
 
@@ -221,7 +220,7 @@ class _Allowed:
     captions: bool
 
     def names(self, shortest: int, note: Callable[[str, str], None]) -> list[str]:
-        """shortest: frames of the shortest video; metrics on clips that need more are noted."""
+        """shortest: frames of the shortest video; metrics that need more are noted."""
         names = []
         for name in sorted(registered.classes):
             try:
@@ -230,8 +229,8 @@ class _Allowed:
                 continue
             if not metric.needs or not all(self._met(need, isinstance(metric, FeatureSets)) for need in metric.needs):
                 continue
-            if getattr(metric, "of", "") == "clips:" and shortest < LEAST_FRAMES:
-                note(f"not measured, it needs {LEAST_FRAMES} frames and the shortest video has {shortest}", name)
+            if shortest < (least := getattr(metric, "least_frames", 1)):
+                note(f"not measured, it needs {least} frames and the shortest video has {shortest}", name)
             else:
                 names.append(name)
         return names

@@ -214,6 +214,7 @@ class Flicker(MeanMetric):
     """
 
     better: ClassVar[Literal["higher", "lower"]] = "lower"
+    least_frames: ClassVar[int] = 3
     also_better: ClassVar[Mapping[str, Literal["higher", "lower"]]] = {
         "f": "lower", "f_luma": "lower", "f_chroma": "lower", "relative": "lower", "excess": "lower", "rho": "higher",
         "coverage": "higher",

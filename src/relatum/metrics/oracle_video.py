@@ -18,7 +18,7 @@ from ..core.shapes import Videos
 from .base import MeanMetric, Samples
 from .oracle import Eye, Seen, match
 
-__all__ = ["FrameError", "SceneHeld", "frame_errors", "half_life"]
+__all__ = ["FrameError", "SceneHeld", "frame_errors", "steps_held"]
 
 _Truth = Sequence[Mapping[str, Any]]  # the objects of one frame, mappings with shape, color, x and y
 _MOVED = 0.03  # sides of the image: what moves less is not asked for its direction
@@ -26,12 +26,12 @@ _SAME = 1e-4  # sides a step: true steps that differ by more are not one straigh
 _CEILING = 100.0  # dB, of equal frames
 
 
-def half_life(shares: Sequence[float]) -> int:
+def steps_held(shares: Sequence[float]) -> int:
     """The number of generated frames before the share first falls below one half, all of them where it never does (censored).
 
     shares: one a frame, the first of the given frame, which does not count. A scene that recovers later has still been lost.
 
-    >>> half_life([1.0, 1.0, 0.5, 0.0, 1.0]), half_life([1.0, 0.0, 1.0]), half_life([1.0, 1.0, 1.0])
+    >>> steps_held([1.0, 1.0, 0.5, 0.0, 1.0]), steps_held([1.0, 0.0, 1.0]), steps_held([1.0, 1.0, 1.0])
     (2, 0, 2)
     """
     generated = shares[1:]
@@ -53,7 +53,7 @@ def frame_errors(generated: Videos, target: Float[Tensor, "_ 3 _ _ _"]) -> Float
 class SceneHeld(MeanMetric):
     """Half-life of the scene in steps: how many generated frames keep at least half of the true objects in shape and color.
 
-    Counted until the share first falls below one half (`half_life`). A rollout that never loses the scene has its length, t - 1,
+    Counted until the share first falls below one half (`steps_held`). A rollout that never loses the scene has its length, t - 1,
     and `survived` 1, so means over long-lived rollouts are too low. Undefined without objects or generated frames. Read by `eye`,
     which whoever builds the metric sets, and compared with the objects of facts["scenes"][frame]. Objects that others hide count
     as missing, so true videos may stay below 1.
@@ -103,7 +103,7 @@ class SceneHeld(MeanMetric):
             "position": {k: _mean([_way(truths[k][i], o) for i, o in found[k].items()]) for k in read},
             "spurious": {k: float(len(seen[k]) - len(found[k])) for k in read},
         }
-        lost = half_life([series["attributes"][k] for k in read])
+        lost = steps_held([series["attributes"][k] for k in read])
         survived = lost == len(read) - 1
         known = len(read) > 1 and bool(truths[0])
         self.keep([name], torch.tensor([float(count - 1 if survived else lost * self.every) if known else math.nan]))

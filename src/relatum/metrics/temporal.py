@@ -144,6 +144,7 @@ def each(videos: Videos, score: Callable[[Tensor], float]) -> PerSample:
 class _OfVideo(MeanMetric):
     needs: ClassVar[frozenset[str]] = frozenset({"videos:generated"})
     better: ClassVar[Literal["higher", "lower"]] = "lower"
+    least_frames: ClassVar[int] = 2
 
 
 @metric("pixel_spectrum")
@@ -163,6 +164,7 @@ class WarpError(MeanMetric):
     """`warp_error` of generated videos. flow: "dis" estimates the motion; "true" takes the target's."""
 
     better: ClassVar[Literal["higher", "lower"]] = "lower"
+    least_frames: ClassVar[int] = 2
 
     flow: Literal["dis", "true"] = "dis"
 
@@ -193,6 +195,7 @@ class VbSmooth(_OfVideo):
     """VBench's `motion_smoothness` of generated videos with flow midpoints for AMT-S, in [0, 1]."""
 
     better: ClassVar[Literal["higher", "lower"]] = "higher"
+    least_frames: ClassVar[int] = 3
 
     def update(self, samples: Samples) -> None:
         self.keep(samples.ids, each(samples.videos["generated"], motion_smoothness))
@@ -203,7 +206,8 @@ class VbSmooth(_OfVideo):
 class VbDynamic(_OfVideo):
     """Share of generated videos that move, VBench's `dynamic_degree` with DIS for RAFT; `reach`: their motion over its threshold.
 
-    fps: frames per second of the videos.
+    fps: frames per second of the videos; of rollouts and video files it is filled in where the recipe does not set it, and 8 where
+    nothing tells.
     """
 
     better: ClassVar[Literal["higher", "lower"]] = "higher"
@@ -213,6 +217,10 @@ class VbDynamic(_OfVideo):
     def __post_init__(self) -> None:
         if not 0 < self.fps < math.inf:
             raise RecipeError(f"fps: found {self.fps}, expected frames per second above 0")
+
+    @property
+    def least_frames(self) -> int:  # type: ignore[override]
+        return max(1, round(self.fps / 8)) + 1
 
     def update(self, samples: Samples) -> None:
         found = [dynamic_degree(video.movedim(1, 0), self.fps) for video in samples.videos["generated"]]
@@ -226,6 +234,7 @@ class VbSubject(MeanMetric):
     """VBench's `subject_consistency` of generated videos on the features of an extractor, which is DINO only where it is named."""
 
     better: ClassVar[Literal["higher", "lower"]] = "higher"
+    least_frames: ClassVar[int] = 2
 
     extractor: str = "tinyconv"
 
