@@ -285,8 +285,8 @@ def test_every_constant_of_the_search_for_cuts_is_in_the_index_key(monkeypatch: 
     before = footage._settings()
     names = [name for name in vars(footage.detection) if name.isupper() and not name.startswith("_")]
     assert {"RATIO", "WINDOW", "CONTENT", "HISTOGRAM", "APART", "TRIM", "SHORT"} <= set(names)
-    for name in names:
+    for of, name in [*((footage.detection, name) for name in names), (footage.detection.dissolve, "MUCH")]:
         with monkeypatch.context() as changed:
-            changed.setattr(footage.detection, name, 0.123)
+            changed.setattr(of, name, 0.123)
             assert footage._settings() != before
     assert footage._settings() == before

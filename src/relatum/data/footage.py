@@ -155,8 +155,14 @@ def _hash(path: Path) -> str:
 
 
 def _settings() -> int:
-    """A number that stands for how cuts are looked for: all constants of that module."""
-    return key_of(*((name, repr(value)) for name, value in sorted(vars(detection).items()) if name.isupper() and name[0] != "_"))
+    """A number that stands for how cuts are looked for: all constants of those modules."""
+    return key_of(*((name, repr(value)) for name, value in sorted(_constants().items())))
+
+
+def _constants() -> dict[str, Any]:
+    modules = {"cuts": detection, "dissolve": detection.dissolve}
+    found = {f"{module}.{name}": value for module, of in modules.items() for name, value in vars(of).items()}
+    return {name: value for name, value in found.items() if (last := name.partition(".")[2]).isupper() and last[0] != "_"}
 
 
 def _stored(folder: str, name: str, make: Callable[[], Any], load: Callable[..., Any]) -> Any:

@@ -46,7 +46,7 @@ def evaluate_videos(
 ) -> Evaluation:
     """Metrics of a folder of videos from any model.
 
-    generated, target: folders of videos (mp4, webm, mkv, avi, mov, m4v, gif); files pair by stem. Frame 0 of every file counts as
+    generated, target: folders of videos (mp4, webm, mkv, gif, ...); files pair by stem. Frame 0 of every file counts as
     the frame that was given. A pair is cut to the shorter of both; where their rates differ, each generated frame is compared with
     the true frame of its time. captions: by stem, for the similarity to the prompt with `clip`, a CLIP folder or hub id.
     metrics: names, or tables of settings by name; None takes all that the given folders allow. extractor: for metrics on features.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import MissingExtra
+from . import dissolve
 from .decode import Reader
 from .timeline import Timeline
 
@@ -22,6 +23,7 @@ __all__ = ["Cuts", "find_cuts", "shots"]
 
 RATIO = 3.5  # of a cut's change to the mean of the changes around it
 WINDOW = 3  # changes on both sides that a change is compared with
+BACKED = 2.0  # the same, of a cut that the histograms of that second show as well
 CONTENT = 15.0  # a smaller change is no cut: mean difference of hue, saturation and value, in levels of 255
 HISTOGRAM = {"threshold": 0.2, "bins": 128, "min_scene_len": 0.0}
 APART = 1.0  # seconds between the frames whose histograms are compared, and from a hard cut that explains a hit
@@ -49,11 +51,14 @@ def find_cuts(timeline: Timeline) -> Cuts:
     Hard cuts: a change of content of 15 or more, at least 3.5 times the mean of the six changes around it, cuts among those left
     out: inside a video AdaptiveDetector(3.5, window 3, no least length). Near an end the six are the nearest that there are; a
     video of seven frames or fewer has less than six, and a lone change (two frames) is judged by its size. What changes as much
-    from every frame to the next is motion, not cuts: a slide show with a picture a frame is one shot.
-    Gradual changes: HistogramDetector(.2, 128 bins) on a frame a second; a hit that no hard cut within 1 s explains.
+    from every frame to the next is motion, not cuts: a slide show with a picture a frame is one shot. Where the histograms of a
+    second show a change too, twice the mean is enough.
+    Gradual changes: HistogramDetector(.2, 128 bins) on a frame a second; a hit that no hard cut within 1 s explains, and in which
+    some frame is a mix of an earlier and a later one rather than one of these moved (see `dissolve`); other hits are motion.
     """
     histogram, cv2 = _detector()
-    hits, decoded, changes = [], [], []
+    hits, waiting, decoded, changes = [], [], [], []
+    recent = dissolve.Recent()
     last: float | None = None
     before: Any = None
     with Reader(timeline, seeks=False) as reader:
@@ -63,14 +68,23 @@ def find_cuts(timeline: Timeline) -> Cuts:
             decoded.append(index)
             changes.append(0.0 if before is None else cv2.norm(colors, before, cv2.NORM_L1) / colors.size)
             before = colors
+            recent.add(seconds, small)
+            if waiting and seconds > waiting[0][1] + TRIM + dissolve.MARGIN:
+                hits += _judged(waiting, recent)
             if last is None or seconds - last >= APART - 0.5 / max(timeline.rate, 1.0):
                 if histogram.process_frame(_code(timeline, index), small) and last is not None:
-                    hits.append((last, seconds))
+                    hits += _judged(waiting, recent)  # a video of gaps
+                    waiting.append((last, seconds))
                 last = seconds
+    hits += _judged(waiting, recent)
     whole = set(decoded)
     failed = tuple(time for i, time in enumerate(timeline.times) if i not in whole)
-    hard = tuple(timeline.times[decoded[i]] for i in _breaks(changes))
-    return Cuts(hard, tuple(_gradual(hits, hard, timeline.duration)), len(decoded), len(failed), failed)
+    times = [timeline.times[i] for i in decoded]
+    firm = _breaks(changes)
+    backed = _backed(changes, times, firm, [hit[:2] for hit in hits if not hit[2]])
+    hard = tuple(times[i] for i in sorted({*firm, *backed}))
+    gradual = _gradual([hit[:2] for hit in hits if hit[2]], [times[i] for i in firm], timeline.duration)
+    return Cuts(hard, tuple(gradual), len(decoded), len(failed), failed)
 
 
 def shots(timeline: Timeline, cuts: Cuts) -> list[tuple[int, int]]:
@@ -102,6 +116,23 @@ def _detector() -> tuple[Any, Any]:
     except ImportError:
         raise MissingExtra("scenedetect", "video", "finding cuts") from None
     return HistogramDetector(**HISTOGRAM), cv2
+
+
+def _judged(waiting: list[tuple[float, float]], recent: dissolve.Recent) -> list[tuple[float, float, bool]]:
+    """Takes the hits that wait; each with whether frames mix in it."""
+    found = [(begin, end, recent.mixes(begin - TRIM, end + TRIM)) for begin, end in waiting]
+    waiting.clear()
+    return found
+
+
+def _backed(
+    changes: Sequence[float], times: Sequence[float], firm: Sequence[int], hits: Sequence[tuple[float, float]]
+) -> Iterator[int]:
+    """Places of further cuts, in hits that no firm one explains."""
+    open_hits = [(begin, end) for begin, end in hits if not any(begin < times[i] <= end for i in firm)]
+    for i in range(1, len(changes)):
+        if changes[i] >= max(CONTENT, BACKED * _around(changes, i, set(firm))) and any(a < times[i] <= b for a, b in open_hits):
+            yield i
 
 
 def _breaks(changes: Sequence[float]) -> list[int]:
