@@ -133,6 +133,37 @@ def test_refinement_is_an_arm_of_its_own(tmp_path: Path, base: Path) -> None:
     assert main(["compare", str(bad)]) == 2
 
 
+def test_true_frames_at_other_times_are_no_truth(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rollouts of .4 s a step against true frames .2 s apart would be measured against the wrong frames."""
+    sections: dict[str, Any] = {"task": {**FRAMES, "time_offset": True}, "arms": {"a": {}, "b": {"task": {"past": 2}}}}
+    recipe = recipe_of(tmp_path, base, tmp_path / "cache", rollout={"steps": 3, "offset": 0.4}, **sections)
+    assert main(["compare", str(recipe)]) == 2
+    assert "rollout.offset is 0.4 s, but the true frames of" in capsys.readouterr().err
+
+
+def test_arms_that_could_not_see_the_same_rows_are_refused(
+    tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row's third frame cannot be read: the arm that needs it would be trained without that row, the other with it."""
+    from relatum.core.errors import DataError
+    from relatum.data.toy.readers import SceneImage
+
+    pixels = SceneImage.pixels
+
+    def broken(self: SceneImage, size: int) -> torch.Tensor:
+        if self.where.endswith("-5-0 (past.3)"):
+            raise DataError(f"{self.where}: cannot be decoded")
+        return pixels(self, size)
+
+    monkeypatch.setattr(SceneImage, "pixels", broken)
+    data = {**DATA, "resolution": 32, "on_bad_row": "skip"}
+    arms = {"one": {}, "three": {"task": {"past": 3}}}
+    recipe = recipe_of(tmp_path, base, tmp_path / "cache", data=data, arms=arms)
+    assert main(["compare", str(recipe)]) == 3
+    said = capsys.readouterr().err
+    assert "arms.three: 1 rows of data.train can be read by some arms only" in said
+
+
 def test_animate_writes_films_that_play(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """MP4 of 1 + 4 frames and two between each: 13, three samples side by side; GIF; strips that a seed decides."""
     import av
@@ -197,6 +228,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "their step without own frames": ({"train": {"step": OWN}}, "own_frames is 0.0"),
     "noise that is not told": ({"task": {"noise": "per_frame"}, "rollout": {"given_noise": 0.9}}, "given_noise is 0.9"),
     "a step beyond the rollout": ({"evaluate": {"step": 9}}, "evaluate.step is 9"),
+    "an offset that nobody is told": ({"rollout": {"offset": 0.4}}, "task.time_offset"),
 }
 
 

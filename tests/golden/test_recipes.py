@@ -38,6 +38,7 @@ TINY: dict[str, dict[str, Any]] = {
     "base_edit": {"model.pretrained_model_name_or_path": "FOLDER/base_text_to_image/final"},
     "demo": {"model.pretrained_model_name_or_path": "FOLDER/base_edit/final"},
     "full": {"model.pretrained_model_name_or_path": "FOLDER/base_edit/final"},
+    "rollouts": {"model.pretrained_model_name_or_path": "FOLDER/base_edit/final"},
 }
 EVERY = {
     "data.resolution": 16,

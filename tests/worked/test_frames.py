@@ -208,7 +208,7 @@ def test_own_frames_replace_the_newest_frame_of_some_samples() -> None:
 
 
 def test_own_frames_are_told_the_time_between_past_frames_and_leave_the_anchors_real() -> None:
-    """The own frame is predicted over the spacing, .2 s; the target over each row's offset. The anchor "source" stays the true one."""
+    """The own frame comes over the spacing, .2 s, the target over each row's offset. The anchor "source" stays the true one."""
     task = Frames(own_frames=1.0, own_steps=1, time_offset=True, conditioning_dropout_prob=0.0)
     seen: list[Tensor] = []
 

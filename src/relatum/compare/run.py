@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..core.errors import RecipeError
+from ..core.errors import DataError, RecipeError
 from ..core.load import near
 from ..engine.journal import environment
 from ..engine.train import Result
@@ -49,7 +49,7 @@ BUDGET = (
 
 @dataclass(frozen=True)
 class Trial:
-    """One arm trained with one seed."""
+    """One arm trained with one seed. made: what the report shows of its results."""
 
     result: Result
     evaluation: Evaluation
@@ -136,6 +136,7 @@ class _Session:
         self.recipe, self.folder, self.quiet, self.say = recipe, folder, quiet, say
         first = recipe.arm(next(iter(recipe.arms)), recipe.compare.seeds[0])
         self.data: Data = open_data(first, open_model(first))
+        self._same_rows(first)
         self.suite: Suite = open_suite(recipe, open_task(first), self.data.rows.test, self.data.test)
         self.extractors = extractors_of(build_metrics(metric_tables(recipe)), str(device()))
         headline = recipe.compare.headline
@@ -144,6 +145,24 @@ class _Session:
         self.trials: dict[tuple[str, int], Trial] = {}
         self.not_measured: dict[str, str] = {}
 
+    def _same_rows(self, first: Recipe) -> None:
+        """DataError unless every arm can read the rows that the first reads: else one would be trained on fewer."""
+        seen = [(first.task, first.model)]
+        for name in self.recipe.arms:
+            arm = self.recipe.arm(name, first.seed)
+            if (arm.task, arm.model) in seen:
+                continue
+            seen.append((arm.task, arm.model))
+            data = open_data(arm, open_model(arm))
+            for side in ("train", "test"):
+                ours, theirs = (set(getattr(d, side).ids) for d in (self.data, data))
+                if ours != theirs:
+                    lost = sorted(ours ^ theirs)
+                    raise DataError(
+                        f"arms.{name}: {len(lost)} rows of data.{side} can be read by some arms only, first {lost[0]!r}; "
+                        "leave those rows out, so that all arms see the same"
+                    )
+
     def trial(self, name: str, seed: int) -> Trial:
         """What a finished trial makes of the suite, and the metrics of it."""
         recipe, folder = self.recipe.arm(name, seed), trial_folder(self.folder, name, seed)
@@ -151,7 +170,8 @@ class _Session:
         made = made_by(recipe, folder, self.suite)
         evaluation = self._evaluate(made)
         write_run_card(recipe, folder, result, evaluation.estimates)
-        return Trial(result, evaluation, made)
+        shown = self.recipe.compare.grid_rows if seed == self.recipe.compare.seeds[0] else 0
+        return Trial(result, evaluation, made[:shown].clone())
 
     def controls(self, baseline: str) -> dict[str, Evaluation]:
         """Results that no arm made, measured alike: what copying, guessing and a perfect model behind this codec would get."""

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ..imaging import png_bytes
 from ..jobs.rolling import Rollouts
 from ..metrics.evaluate import Evaluation
-from .animations import Film, Reel, Reels, film_of
+from .animations import WIDEST, Reel, Reels, film_of
 from .charts import Chart, Curve, Point
 from .outcomes import Outcomes
 from .schema import Grid, Row, picture
@@ -20,6 +22,7 @@ from .statistics import Bootstrap
 
 __all__ = ["charts_of", "grids_of", "reels_of"]
 
+LARGEST = 160  # pixels an edge of a film in the page
 CURVE_RESAMPLES = 500  # of each point; a report has some thousands of them
 BETTER = {
     "scene_held.attributes": "higher", "scene_held.position": "lower", "scene_held.spurious": "lower", "frame_error.error": "lower",
@@ -51,15 +54,24 @@ def reels_of(o: Outcomes) -> tuple[Reels, ...]:
         return ()
     seed, rows, shown = o.recipe.compare.seeds[0], [], o.recipe.compare.grid_rows
     truth = o.suite.truth(o.suite.rows[:shown])
+    every = math.ceil((o.suite.steps + 1) * min(o.suite.size, LARGEST) / WIDEST)
     for i, row in enumerate(o.suite.rows[:shown]):
         rate = 1 / float(o.recipe.rollout.offset or row.facts.get("offset", 1.0))
         rate = min(max(rate, 2.0), 12.0)  # as one can watch
-        films: dict[str, Film] = {} if truth is None else {"real": film_of(truth[i].transpose(0, 1), rate)}
-        films |= {arm: film_of(o.made[arm, seed][i].transpose(0, 1), rate) for arm in o.arms}
+        videos = {} if truth is None else {"real": truth[i]}
+        videos |= {arm: o.made[arm, seed][i] for arm in o.arms}
+        films = {name: film_of(_small(video.transpose(0, 1)[::every]), rate) for name, video in videos.items()}
         rows.append(Reel(row.id, row.texts.get("instruction", ""), {}, films))
     columns = (*(["real"] if truth is not None else []), *o.arms)
-    note = f"Seed {seed}; all arms continue the same first frame with the same noise. The first rows, not chosen."
+    thinned = f" Every {every}th frame." if every > 1 else ""
+    note = f"Seed {seed}; all arms continue the same first frame with the same noise. The first rows, not chosen.{thinned}"
     return (Reels("Rollouts", columns, tuple(rows), note),)
+
+
+def _small(video: Tensor) -> Tensor:
+    """At most LARGEST pixels an edge: a page is to be opened by people."""
+    scale = min(1.0, LARGEST / max(video.shape[-2:]))
+    return video if scale == 1 else interpolate(video, scale_factor=scale, mode="area").clamp(-1, 1)
 
 
 def charts_of(o: Outcomes, bootstrap: Bootstrap) -> tuple[Chart, ...]:

@@ -24,6 +24,8 @@ from ..video.write import FILMS, write_film
 from .opening import device
 from .single import check_text, check_tries, model_path
 
+STEP, FASTEST = 0.2, 50.0  # seconds between frames where nothing is said; frames a second that a GIF can show
+
 __all__ = ["Projection", "animate"]
 
 
@@ -76,8 +78,8 @@ def animate(
     path = _rolled(opened, job, first, captions, film, sampling, rolling, seed)
     videos = decoded(between(path, film.between), opened.codec)
     videos[:, :, 0] = first[0]
-    pace = film.fps or (1 + film.between) / (rolling.offset or 0.2)
-    write_film(film.output, beside(videos), min(pace, 50.0))
+    pace = min((1 + film.between) / (rolling.offset or STEP), FASTEST) if film.fps is None else film.fps
+    write_film(film.output, beside(videos), pace)
     return videos.shape[2]
 
 
@@ -95,7 +97,7 @@ def _rolled(
     latents = [model.codec.latents(model.codec.encode(picture[None]), None) for picture in first]
     given = torch.stack([*latents, *latents[-1:] * (job.past - len(latents))], 1).expand(film.count, -1, -1, -1, -1)
     tokens = [model.text.encode([caption] * film.count) for caption in captions]
-    seconds = torch.full((film.count,), rolling.offset or 0.2)
+    seconds = torch.full((film.count,), rolling.offset or STEP)
     ids = list(range(film.count))
     frames = roll_out(model, job, sampling, rolling, seed=seed, ids=ids, tokens=tokens, given=given, offset=seconds)
     start: Latents = given[:, 0]

@@ -54,7 +54,7 @@ class Pictures(Suite):
 
     def samples(self, made: Tensor, batch: int) -> Iterator[Samples]:
         columns, masked = self.columns(("source", "target")), all("changed" in row.masks for row in self.rows)
-        made = made if made.ndim else torch.zeros(len(self.rows), 3, self.size, self.size)
+        made = made if made.ndim else made.expand(len(self.rows), 3, self.size, self.size)
         for start in range(0, len(self.rows), batch):
             rows = self.rows[start : start + batch]
             pixels = {name: torch.stack([row.images[name].pixels(self.size) for row in rows]) for name in columns}

@@ -230,6 +230,8 @@ def _check_frames(recipe: Recipe) -> None:
     if not isinstance(job, Frames):
         return
     job.sampling_levels(recipe.rollout.given_noise, 1)
+    if recipe.rollout.offset is not None and not job.time_offset:
+        raise RecipeError("rollout.offset: the network is not told it; set task.time_offset = true, or leave it out")
     if recipe.evaluate.step > recipe.rollout.steps:
         raise RecipeError(f"evaluate.step is {recipe.evaluate.step}, but rollouts have {recipe.rollout.steps} steps")
     if bool(job.own_frames) != own:
