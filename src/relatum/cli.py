@@ -117,8 +117,8 @@ def _animate_parser(verbs: Any) -> None:
         "--output", type=Path, default=Path("film.mp4"), help="film.mp4, film.gif, or film.png for a strip of frames"
     )
     animate.add_argument("--steps", type=int, default=16, help="frames to make")
-    animate.add_argument("--fps", type=float, help="of the film (default: the pace the frames were made for)")
-    animate.add_argument("--between", type=int, default=0, help="frames more between each two, interpolated in latent space")
+    animate.add_argument("--fps", type=float, help="frames a second as it plays (default: the pace of the scene)")
+    animate.add_argument("--rate", type=float, help="frames a second of the scene, any number: interpolated in latent space")
     animate.add_argument("--offset", type=float, help="seconds from a frame to the next, for models that are told (default 0.2)")
     animate.add_argument(
         "--noise", choices=("per_step", "fixed"), default="per_step", help="fresh starting noise a step, or the same"
@@ -226,7 +226,7 @@ def _animate(args: argparse.Namespace) -> None:
     from .engine.sample import Sampling
     from .jobs.animating import Projection, animate
 
-    film = Projection(args.output, args.fps, args.between, args.count, args.resolution)
+    film = Projection(args.output, args.fps, args.rate, args.count, args.resolution)
     sampling = Sampling(args.scheduler, args.num_inference_steps, args.guidance_scale, args.image_guidance_scale)
     rolling = Rolling(args.steps, args.offset, args.noise, args.given_noise, args.refine)
     count = animate(args.model, args.image, args.caption, film, sampling, rolling, args.seed)

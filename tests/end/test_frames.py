@@ -165,14 +165,14 @@ def test_arms_that_could_not_see_the_same_rows_are_refused(
 
 
 def test_animate_writes_films_that_play(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """MP4 of 1 + 4 frames and two between each: 13, three samples side by side; GIF; strips that a seed decides."""
+    """MP4 of .8 seconds at 15 frames each: 13, three samples side by side; GIF; strips that a seed decides."""
     import av
 
     save_png(tmp_path / "first.png", torch.rand(3, 40, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1)
     plain = ["animate", str(trained), "--image", str(tmp_path / "first.png"), "--caption", "a red circle moves left"]
     plain += ["--steps", "4", "--num-inference-steps", "2"]
     film = tmp_path / "film.mp4"
-    assert main([*plain, "--output", str(film), "--between", "2", "--count", "3", "--caption", "it stands still"]) == 0
+    assert main([*plain, "--output", str(film), "--rate", "15", "--count", "3", "--caption", "it stands still"]) == 0
     assert f"{film} (13 frames)" in capsys.readouterr().out
     with av.open(str(film)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from relatum.core.errors import RecipeError, ShapeError
-from relatum.engine.rollout import Rolling, between, decoded, roll_out, rolled
+from relatum.engine.rollout import Rolling, along, decoded, roll_out, rolled
 from relatum.engine.sample import Sampling, sample
 from relatum.models.families.stable_diffusion import StableDiffusion
 from relatum.models.tiny import tiny_stable_diffusion
@@ -132,26 +132,35 @@ def test_decoding_is_frame_by_frame(model: StableDiffusion) -> None:
     torch.testing.assert_close(video[:, :, 1], model.codec.decode(path[:, 1]))
 
 
-def test_between_two_frames_on_the_great_circle() -> None:
+def test_half_way_on_the_great_circle() -> None:
     """(1, 0) and (0, 2): half way the direction is 45 degrees and the length 1.5, where the straight line has 1.118."""
     a, b = torch.zeros(1, 1, 4, 1, 1), torch.zeros(1, 1, 4, 1, 1)
     a[0, 0, 0], b[0, 0, 1] = 1.0, 2.0
-    path = between(torch.cat([a, b], 1), 1)
+    two = torch.cat([a, b], 1)
+    path = along(two, torch.tensor([0.0, 0.5, 1.0]))
     assert path.shape == (1, 3, 4, 1, 1)
     torch.testing.assert_close(path[0, 1, :2, 0, 0], torch.tensor([1.5 / math.sqrt(2)] * 2))
-    torch.testing.assert_close(path[:, [0, 2]], torch.cat([a, b], 1))
-    third = between(torch.cat([a, b], 1), 2)[0, 1, :2, 0, 0]  # 30 degrees, length 4/3
+    torch.testing.assert_close(path[:, [0, 2]], two)
+    third = along(two, torch.tensor([1 / 3]))[0, 0, :2, 0, 0]  # 30 degrees, length 4/3
     torch.testing.assert_close(third, 4 / 3 * torch.tensor([math.cos(math.pi / 6), 0.5]))
 
 
-def test_between_equal_opposite_and_empty_frames_is_finite() -> None:
+def test_any_rate_along_three_frames() -> None:
+    """Position 1.25 lies a quarter of the way from the second to the third frame; the end is the last frame itself."""
+    three = torch.randn(2, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    path = along(three, torch.tensor([0.7, 1.25, 2.0]))
+    torch.testing.assert_close(path[:, 1], along(three[:, 1:], torch.tensor([0.25]))[:, 0])
+    assert torch.equal(path[:, 2], three[:, 2])
+    with pytest.raises(ShapeError, match="0 to 2"):
+        along(three, torch.tensor([2.1]))
+
+
+def test_equal_opposite_and_empty_neighbors_stay_finite() -> None:
     one = torch.randn(1, 1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(between(torch.cat([one, one], 1), 1)[:, 1], one[:, 0])
+    torch.testing.assert_close(along(torch.cat([one, one], 1), torch.tensor([0.5]))[:, 0], one[:, 0])
     for other in (-one, torch.zeros_like(one)):
-        assert between(torch.cat([one, other], 1), 3).isfinite().all()
-    assert torch.equal(between(torch.cat([one, 2 * one], 1), 0), torch.cat([one, 2 * one], 1))
-    with pytest.raises(ShapeError):
-        between(one, -1)
+        assert along(torch.cat([one, other], 1), torch.tensor([0.2, 0.5, 0.9])).isfinite().all()
+    assert torch.equal(along(one, torch.tensor([0.0])), one)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ..models.families.stable_diffusion import StableDiffusion
 from ..tasks.frames import Frames, Given
 from .sample import Sampling, sample
 
-__all__ = ["Rolling", "between", "decoded", "roll_out", "rolled"]
+__all__ = ["Rolling", "along", "decoded", "roll_out", "rolled"]
 
 Trajectory = Float[Tensor, "b t c y x"]  # latents of a video; time before channels: frames are made one by one
 MOST = 10_000
@@ -107,18 +107,20 @@ def decoded(path: Trajectory, codec: Codec) -> Videos:
     return torch.stack([codec.decode(frame).cpu() for frame in path.unbind(1)], 2)
 
 
-def between(path: Trajectory, count: int) -> Float[Tensor, "b s c y x"]:
-    """`count` frames more between each two neighbors, on the great circle between their latents (Shoemake 1985, slerp).
+def along(path: Trajectory, positions: Float[Tensor, "s"]) -> Float[Tensor, "b s c y x"]:
+    """Frames at any positions from 0, the first, to t - 1, the last: on great circles between neighbors (Shoemake 1985, slerp).
 
     Latents of neighbors have about one length; on the straight line between them the middle would be shorter, and gray. The lengths
-    are interpolated linearly; where two are parallel the line is taken. (b t c h w) gives (b 1 + (t - 1)(count + 1) c h w).
+    are interpolated linearly; where two are parallel the line is taken. ShapeError for a position outside.
     """
-    if count < 0:
-        raise ShapeError(f"{count} frames between two: expected 0 or more")
-    out = [path[:, 0]]
-    for first, second in zip(path.unbind(1)[:-1], path.unbind(1)[1:], strict=True):
-        out += [_slerp(first, second, (i + 1) / (count + 1)) for i in range(count)]
-        out.append(second)
+    last = path.shape[1] - 1
+    if bool(((positions < 0) | (positions > last)).any()):
+        raise ShapeError(f"positions from {float(positions.min())} to {float(positions.max())}: the path has 0 to {last}")
+    out = []
+    for position in positions.tolist():
+        before = min(int(position), max(last - 1, 0))
+        share = position - before
+        out.append(path[:, before] if share == 0 else _slerp(path[:, before], path[:, before + 1], share))
     return torch.stack(out, 1)
 
 

@@ -14,7 +14,7 @@ from ..atomic import make_folder
 from ..core.errors import DataError, RecipeError
 from ..core.registry import task as tasks
 from ..core.shapes import Latents
-from ..engine.rollout import Rolling, between, decoded, roll_out, rolled
+from ..engine.rollout import Rolling, along, decoded, roll_out, rolled
 from ..engine.sample import Sampling
 from ..imaging import decode, fit
 from ..models.families.stable_diffusion import StableDiffusion, open_stable_diffusion
@@ -31,12 +31,12 @@ __all__ = ["Projection", "animate"]
 
 @dataclass(frozen=True)
 class Projection:
-    """What is written. fps: None shows the frames at the pace they were made for. between: frames more between each two, from
-    the great circle between their latents. count: samples side by side."""
+    """What is written. fps: frames a second as it plays; None is the pace of the scene. rate: frames a second of the scene, any
+    number, taken from the great circles between latents; None takes the frames as they were made. count: samples side by side."""
 
     output: Path
     fps: float | None = None
-    between: int = 0
+    rate: float | None = None
     count: int = 1
     resolution: int | None = None
 
@@ -45,8 +45,8 @@ class Projection:
             raise RecipeError(f"animate: {self.output.name!r} ends in none of {', '.join(FILMS)}")
         if self.fps is not None and not 0 < self.fps <= 120:
             raise RecipeError(f"animate: fps is {self.fps}, expected above 0, at most 120")
-        if not 0 <= self.between <= 64:
-            raise RecipeError(f"animate: between is {self.between}, expected 0 to 64 frames")
+        if self.rate is not None and not 0 < self.rate <= 240:
+            raise RecipeError(f"animate: rate is {self.rate}, expected above 0, at most 240 frames a second")
 
 
 def animate(
@@ -76,9 +76,13 @@ def animate(
     size = film.resolution or int(opened.unet.config.sample_size) * opened.codec.factor  # type: ignore[union-attr, arg-type]
     first = [fit(decode(path, str(path)), size) for path in images]
     path = _rolled(opened, job, first, captions, film, sampling, rolling, seed)
-    videos = decoded(between(path, film.between), opened.codec)
+    step = rolling.offset or STEP
+    if film.rate is not None:
+        length = rolling.steps * step
+        path = along(path, torch.arange(int(length * film.rate + 1e-6) + 1) / (film.rate * step))
+    videos = decoded(path, opened.codec)
     videos[:, :, 0] = first[0]
-    pace = min((1 + film.between) / (rolling.offset or STEP), FASTEST) if film.fps is None else film.fps
+    pace = min(film.rate or 1 / step, FASTEST) if film.fps is None else film.fps
     write_film(film.output, beside(videos), pace)
     return videos.shape[2]
 
