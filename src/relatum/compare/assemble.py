@@ -12,6 +12,7 @@ import tomli_w
 
 from ..data.rows import Row
 from ..engine.train import Result
+from ..jobs.rolling import Rollouts
 from ..metrics.evaluate import Evaluation
 from ..metrics.safety import wilson
 from .outcomes import Outcomes
@@ -66,6 +67,7 @@ def assemble(o: Outcomes) -> Report:
         grids=grids_of(o),
         reels=reels_of(o),
         charts=charts_of(o, bootstrap),
+        source_title="The source's video table" if isinstance(o.suite, Rollouts) else "The source's table",
         warnings=tuple(_warnings(o)),
         not_measured=(*o.not_measured, *_never_asked(o)),
         recipe=tomli_w.dumps(o.recipe.table()),

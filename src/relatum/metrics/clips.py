@@ -11,16 +11,15 @@ import torch
 from ..core.registry import metric
 from .base import Estimate
 from .extractors.extractor import LEAST_FRAMES
-from .frechet import frechet_distance, frechet_jackknife, weighted_frechet
 from .kernel import kernel_estimate, kernel_statistic
-from .sets import FeatureSets, Statistic
+from .sets import Fd, FeatureSets, Statistic
 
 __all__ = ["Fvd", "KdDrift", "Kvd"]
 
 
 @metric("fvd")
 @dataclass
-class Fvd(FeatureSets):
+class Fvd(Fd):
     """Fréchet distance of generated and true videos on the features of whole clips (Unterthiner et al. 2019, section 3).
 
     Printed as fd_clip[extractor]; FVD is the name for known weights only. Of at least 10 frames a clip (DataError where features
@@ -32,17 +31,6 @@ class Fvd(FeatureSets):
     of: ClassVar[str] = "clips:"
     printed: ClassVar[str] = "fd_clip"
     least_frames: ClassVar[int] = LEAST_FRAMES
-
-    groups: int = 10
-
-    def estimate(self) -> Estimate:
-        _, x, _, y = self.sets
-        groups = min(self.groups, self.count // 2)
-        return Estimate(frechet_distance(x, y), frechet_jackknife(x, y, groups) if groups > 1 else None, self.count)
-
-    def statistic(self) -> Statistic | None:
-        _, x, _, y = self.sets
-        return None if self.count < 2 else lambda wx, wy: weighted_frechet(x, y, wx, wy)
 
 
 @metric("kvd")
