@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from .errors import RecipeError
 from .load import load, near
 
-__all__ = ["Registry", "family", "metric", "objective", "reader", "task"]
+__all__ = ["Registry", "benchmark", "family", "metric", "objective", "reader", "task"]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -55,3 +55,4 @@ metric: Registry = Registry("metric")
 reader: Registry = Registry("reader")
 task: Registry = Registry("task")
 family: Registry = Registry("model family")
+benchmark: Registry = Registry("benchmark")
