@@ -147,7 +147,7 @@ SITUATIONS: list[Callable[[], tuple[Outcome, dict[str, Tensor]]]] = [
 
 
 def readings(name: str, settings: dict[str, Any], situation: Callable[[], tuple[Outcome, dict[str, Tensor]]]) -> Tensor | None:
-    """Loss and gradient of a second step as one vector; None where these settings are refused together."""
+    """Loss and gradient of a second step, what it asks and remembers, as one vector; None where these settings are refused together."""
     outcome, raws = situation()
     try:
         term = build(name, settings)
@@ -155,7 +155,9 @@ def readings(name: str, settings: dict[str, Any], situation: Callable[[], tuple[
         loss = term(outcome)
     except RecipeError:
         return None
-    return torch.cat([loss.detach(), *(g.flatten() for g in gradients(loss.sum(), raws).values())])
+    shares = torch.tensor([ask.share for ask in term.asks])
+    remembered = [value.float().flatten() for value in (term.state() if hasattr(term, "state") else {}).values()]  # type: ignore[attr-defined]
+    return torch.cat([loss.detach(), shares, *remembered, *(g.flatten() for g in gradients(loss.sum(), raws).values())])
 
 
 def companies(name: str, settings: dict[str, Any], field: str) -> Iterator[dict[str, Any]]:
@@ -168,6 +170,10 @@ def companies(name: str, settings: dict[str, Any], field: str) -> Iterator[dict[
                 yield {**settings, other.name: value}
 
 
+def close(before: Tensor, after: Tensor) -> bool:
+    return before.shape == after.shape and torch.allclose(before, after, rtol=1e-3, atol=1e-7)
+
+
 def turns_something(name: str, settings: dict[str, Any], field: str) -> bool:
     for beside in companies(name, settings, field):
         try:
@@ -177,7 +183,7 @@ def turns_something(name: str, settings: dict[str, Any], field: str) -> bool:
         for value in alternatives(objective.classes[name], field, current):
             for situation in SITUATIONS:
                 before, after = readings(name, beside, situation), readings(name, {**beside, field: value}, situation)
-                if before is not None and after is not None and not torch.allclose(before, after, rtol=1e-3, atol=1e-7):
+                if before is not None and after is not None and not close(before, after):
                     return True
     return False
 

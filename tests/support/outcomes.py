@@ -20,7 +20,9 @@ from relatum.core.ranks import Ranks
 
 __all__ = ["VIEWS", "in_ranks", "make_outcome", "only", "stable_diffusion_path", "take"]
 
-VIEWS = "matched", "negative", "null", "reference:matched", "reference:negative", "reference:null"
+VIEWS = "matched", "negative", "negative.2", "negative.3", "null", "reference:matched", "reference:negative", "reference:null"
+
+LAYERS = "mid_block", "down_blocks.0"  # that features are known of
 
 
 def stable_diffusion_path() -> DiscretePath:
@@ -55,12 +57,15 @@ def make_outcome(
     index = torch.linspace(20, 620, batch).long() if timesteps is None else torch.tensor(timesteps)
     level = stable_diffusion_path().at(index)
     noisy, truth = level.blend(clean, noise), kind.target(clean, noise, level)
-    raws = {view: (truth + error * torch.randn(batch, *shape, generator=g)).requires_grad_() for view in VIEWS}
+    far = {view: 0.9 * error if "negative" in view else error for view in VIEWS}  # so that bounds on wrong captions act
+    raws = {view: (truth + far[view] * torch.randn(batch, *shape, generator=g)).requires_grad_() for view in VIEWS}
+    layers = torch.randn(2, shape[0], 5, generator=g)
+    held = {name: torch.einsum("bc...,cd->bd", raws["matched"], layer) for name, layer in zip(LAYERS, layers, strict=True)}
     outcome = Outcome(
         clean=clean,
         noise=noise,
         level=level,
-        predictions={view: Prediction(raw, noisy, level, kind) for view, raw in raws.items()},
+        predictions={v: Prediction(raw, noisy, level, kind, held if v == "matched" else {}) for v, raw in raws.items()},
         anchors={"source": source, "target": clean},
         ids=[f"sample-{i}" for i in range(batch)] if ids is None else ids,
         draws=Draws(seed, [f"address-{i}" for i in range(batch)]),
@@ -78,13 +83,18 @@ def take(outcome: Outcome, index: Sequence[int]) -> Outcome:
         clean=outcome.clean[i],
         noise=outcome.noise[i],
         level=level,
-        predictions={v: Prediction(p.raw[i], p.noisy[i], level, p.kind) for v, p in outcome.predictions.items()},
+        predictions={v: _taken(p, i, level) for v, p in outcome.predictions.items()},
         anchors={name: anchor[i] for name, anchor in outcome.anchors.items()},
         ids=[outcome.ids[k] for k in index],
         draws=Draws(outcome.draws.seed, [outcome.draws.addresses[k] for k in index]),
         masks={name: mask[i] for name, mask in outcome.masks.items()},
         watched={},
     )
+
+
+def _taken(prediction: Prediction, index: Tensor, level: NoiseLevel) -> Prediction:
+    features = {name: held[index] for name, held in prediction.features.items()}
+    return Prediction(prediction.raw[index], prediction.noisy[index], level, prediction.kind, features)
 
 
 def only(outcome: Outcome, keys: set[str]) -> Outcome:

@@ -13,17 +13,21 @@ from .draws import Draws, key_of
 from .path import NoiseLevel
 from .prediction import Parametrization, Prediction
 from .ranks import ONE, Ranks
-from .shapes import Keys, Latents, Masks, PerSample
+from .shapes import Chosen, Keys, Latents, Masks, PerSample
 
 __all__ = ["MATCHED", "NEGATIVE", "NULL", "Ask", "Objective", "Outcome"]
 
 
 class Ask(NamedTuple):
-    """A reading that an objective needs: the same noisy input under another conditioning, or from another network."""
+    """A reading that an objective needs: the same noisy input under another conditioning, or from another network.
+
+    share: of the samples for which it is wanted, drawn anew each step; see `Outcome.chosen`.
+    """
 
     view: str
     grad: bool = True
     model: str = "student"  # or "reference": the frozen base
+    share: float = 1.0
 
     @property
     def key(self) -> str:
@@ -41,6 +45,8 @@ class Outcome:
     clean, noise: (b c *grid). anchors: latents to compare with, by name ("source", "target"), in the space of `clean`.
     ids: one name a sample; samples of equal id are the same thing and never each other's negatives.
     masks: (b 1 h w) in [0, 1] on the latent grid, by name ("changed").
+    cleans: clean latents of the views that look at another picture, under the same noise and level.
+    chosen: which samples a view was asked for, by `Ask.key`; all where it is missing. Its other rows hold nothing.
     """
 
     clean: Latents
@@ -51,9 +57,10 @@ class Outcome:
     ids: Sequence[str]
     draws: Draws
     masks: Mapping[str, Masks] = field(default_factory=dict)
+    cleans: Mapping[str, Latents] = field(default_factory=dict)
+    chosen: Mapping[str, Chosen] = field(default_factory=dict)
     ranks: Ranks = ONE
     attention: Mapping[str, Tensor] = field(default_factory=dict)
-    features: Mapping[str, Tensor] = field(default_factory=dict)
     decode: Callable[[Latents], Tensor] | None = None
     training: bool = True
     watched: dict[str, PerSample] = field(default_factory=dict)
@@ -67,14 +74,22 @@ class Outcome:
         """(b,) integers that are equal where ids are, so that they can be gathered."""
         return torch.tensor([key_of(name) for name in self.ids], device=self.clean.device)
 
-    def truth(self, kind: Parametrization) -> Latents:
+    def truth(self, kind: Parametrization, view: str = "matched") -> Latents:
         """What a perfect network of this kind would output."""
-        return kind.target(self.clean, self.noise, self.level)
+        return kind.target(self.cleans.get(view, self.clean), self.noise, self.level)
 
-    def error(self, view: str = "matched") -> PerSample:
-        """Mean squared error of one view's raw output against its target, one float32 number a sample (DDPM, eq. 14)."""
-        prediction = self.predictions[view]
-        return (prediction.raw.float() - self.truth(prediction.kind)).square().flatten(1).mean(1)
+    def error(self, key: str = "matched") -> PerSample:
+        """Mean squared error of a view's raw output against its target, one float32 number a sample (DDPM, eq. 14).
+
+        key: of the ask, such as "reference:matched". 0 for samples that it was not asked for.
+        """
+        prediction = self.predictions[key]
+        error = (prediction.raw.float() - self.truth(prediction.kind, key.rpartition(":")[2])).square().flatten(1).mean(1)
+        return torch.where(self.chosen[key], error, 0.0) if key in self.chosen else error
+
+    def asked(self, key: str) -> Chosen:
+        """Which samples a view was asked for."""
+        return self.chosen.get(key, torch.ones(len(self.clean), dtype=torch.bool, device=self.clean.device))
 
     def watch(self, name: str, value: PerSample) -> None:
         """Journal a diagnostic: not a loss, no gradient."""

@@ -6,7 +6,8 @@ x_t = alpha * x0 + sigma * eps that is a 2 x 2 linear system, so x0 and eps foll
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
@@ -51,12 +52,16 @@ class Parametrization(Enum):
 
 @dataclass(frozen=True)
 class Prediction:
-    """A raw output with all that is needed to read it. Readings are float32 and keep the gradient to `raw`."""
+    """A raw output with all that is needed to read it. Readings are float32 and keep the gradient to `raw`.
+
+    features: what layers of the network gave on the way, by the layer's name, where an objective asks for them.
+    """
 
     raw: Latents
     noisy: Latents
     level: NoiseLevel
     kind: Parametrization
+    features: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def x0(self) -> Latents:

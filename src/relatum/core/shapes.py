@@ -4,14 +4,15 @@ b samples, c channels, t frames, h x w grid, n tokens, d features. `grid` is (h,
 Latents are float32, about unit variance, after the codec's scaling. Pixels are float32 in [-1, 1].
 """
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 __all__ = ["Features", "Keys", "Latents", "Masks", "NullTokens", "PerSample", "Pixels", "Stacked", "Tokens", "Told"]
-__all__ += ["VideoLatents", "Videos"]
+__all__ += ["Chosen", "VideoLatents", "Videos"]
 
 PerSample = Float[Tensor, "b"]
 Keys = Int[Tensor, "b"]
+Chosen = Bool[Tensor, "b"]  # which samples
 Latents = Float[Tensor, "b c *grid"]
 Stacked = Float[Tensor, "b k_c *grid"]  # latents of one or more pictures over the channels
 Told = Float[Tensor, "b f"]  # numbers that a network is told beside the noise level

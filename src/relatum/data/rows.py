@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["ImageRef", "MaskRef", "Reader", "Row"]
+__all__ = ["ImageRef", "MappedRows", "MaskRef", "Reader", "Row"]
 
 
 @runtime_checkable
@@ -71,3 +71,23 @@ class Reader(Protocol):
     skipped: list[str]
 
     def rows(self) -> Sequence[Row]: ...
+
+
+@dataclass(frozen=True)
+class MappedRows(Sequence[Row]):
+    """Rows with something added when they are asked for: `add(index, row)`."""
+
+    rows: Sequence[Row]
+    add: Callable[[int, Row], Row]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        if isinstance(index, slice):
+            return [self.add(i, self.rows[i]) for i in range(*index.indices(len(self)))]
+        return self.add(index % len(self), self.rows[index])

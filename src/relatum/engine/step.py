@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import nn
 
 from ..core.draws import Draws
@@ -15,13 +16,15 @@ from ..core.outcome import Ask, Outcome
 from ..core.path import NoiseLevel, Path
 from ..core.prediction import Parametrization
 from ..core.ranks import ONE, Ranks
-from ..core.shapes import PerSample
+from ..core.shapes import Chosen, PerSample
 from ..models.codec import Codec
-from ..models.denoiser import Denoiser
+from ..models.denoiser import Denoiser, Plan, Screen
 from ..objectives.blend import Blend
 from ..tasks.base import Batch, Task
 
 __all__ = ["DiffusionParts", "Moment", "Parts", "Step", "StepFunction", "diffusion_step", "replace_network"]
+
+HELD_OUT = ("null", "negative")  # views whose errors are told of held-out rows, beside the matched one
 
 
 @runtime_checkable
@@ -85,35 +88,56 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
     All randomness comes from `draws`: "level", "noise", "dropout", "posterior NAME".
     """
     asks = parts.blend.asks
-    if not moment.training and all(ask.key != "null" for ask in asks):
-        asks = (*asks, Ask("null", grad=False))  # held-out rows also tell how the unconditional error moves
+    if not moment.training:  # held-out rows also tell how the errors without text and of wrong texts move
+        keys = {ask.key for ask in asks}
+        asks = (*asks, *(Ask(view, grad=False) for view in HELD_OUT if view in parts.task.views and view not in keys))
     episode = parts.task.episode(batch, parts.codec, asks, draws)
     target = episode.target
     level = parts.path.draw(draws).to(target.device)
     noise = draws.normal("noise", target.shape[1:]).to(target.device)
     noisy = level.blend(target, noise)
-    predictions = parts.network(noisy, level, episode.conditionings, asks)
-    outcome = Outcome(
+    chosen = _chosen(asks, draws, target.device) if moment.training else {}
+    unasked = Outcome(
         clean=target,
         noise=noise,
         level=level,
-        predictions=predictions,
+        predictions={},
         anchors=episode.anchors,
         ids=episode.ids,
         draws=draws,
         masks=episode.masks,
+        cleans=episode.targets,
+        chosen=chosen,
         ranks=ranks,
         decode=parts.codec.decode,
         training=moment.training,
     )
+    plan = Plan(
+        {view: level.blend(other, noise) for view, other in episode.targets.items()},
+        chosen,
+        {key: _screen(judge, unasked) for key, judge in parts.blend.screens.items()} if moment.training else {},
+        parts.blend.features,
+    )
+    outcome = dataclasses.replace(unasked, predictions=parts.network(noisy, level, episode.conditionings, asks, plan))
     judged = parts.blend(outcome, moment.updates, moment.measure)
     watched = {**outcome.watched, **{f"{name}/balance": value for name, value in judged.balance.items()}}
     watched |= {f"{name}/cosine": value for name, value in judged.cosine.items()}
     if not moment.training:
-        watched |= {f"{view}_error": outcome.error(view).detach() for view in ("matched", "null")}
+        watched |= {f"{view}_error": outcome.error(view).detach() for view in ("matched", *HELD_OUT) if view in outcome.predictions}
     if moment.measure or not moment.training:
         watched["x0_rms"] = outcome.matched.x0.detach().square().flatten(1).mean(1).sqrt()
     return Step(judged.losses, judged.total, watched, level)
+
+
+def _chosen(asks: Sequence[Ask], draws: Draws, device: torch.device) -> dict[str, Chosen]:
+    """The samples of each view that is wanted for some only: the same ones for all views of one share."""
+    place = draws.uniform("chosen").to(device)
+    return {ask.key: place < ask.share for ask in asks if ask.share < 1}
+
+
+def _screen(judge: Any, unasked: Outcome) -> Screen:
+    """Which samples' gradient matters to this objective, from answers without gradient; it watches nothing yet."""
+    return lambda predictions: judge.active(dataclasses.replace(unasked, predictions=predictions, watched={})).detach()
 
 
 def replace_network(parts: Any, network: nn.Module) -> Any:

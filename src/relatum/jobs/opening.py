@@ -18,6 +18,7 @@ from ..core.load import near
 from ..core.registry import family, reader, task
 from ..core.registry import objective as objectives
 from ..data.columns import require
+from ..data.others import with_random_texts
 from ..data.rows import Row
 from ..data.splits import split
 from ..engine.cache import encode_rows
@@ -30,8 +31,6 @@ from ..objectives.blend import Blend, read_blend
 from ..recipe import Recipe
 from ..tasks.base import Task
 from ..tasks.frames import Frames
-
-VIEWS = ("matched", "null")  # what every task's episode offers
 
 __all__ = [
     "Opened",
@@ -68,12 +67,28 @@ class Opened:
 
 def _registered() -> None:
     """Import every file that registers something."""
-    for name in ("data", "objectives", "tasks", "metrics", "models.families.settings", "models.families.fresh"):
+    for name in (
+        "data",
+        "objectives",
+        "tasks",
+        "metrics",
+        "models.families.settings",
+        "models.families.fresh",
+        "models.families.tuned",
+    ):
         importlib.import_module(f"relatum.{name}")
 
 
 def open_rows(recipe: Recipe) -> Rows:
-    """Both sides of the data; a split by group where the recipe names no test reader. DataError for an empty side."""
+    """Both sides of the data, with another row's caption beside each where the task wants it."""
+    rows = _listed(recipe)
+    if "random" not in open_task(recipe).needs.texts:
+        return rows
+    return Rows(with_random_texts(rows.train), with_random_texts(rows.test), rows.skipped)
+
+
+def _listed(recipe: Recipe) -> Rows:
+    """Both sides as they are read; a split by group where the recipe names no test reader. DataError for an empty side."""
     _registered()
     source = reader.build(_with_policy(recipe, recipe.data.train, "data.train"), "data.train")
     rows = source.rows()
@@ -264,16 +279,18 @@ def _check_judged(recipe: Recipe, metrics: Mapping[str, Any]) -> None:
 def _check_anchors(recipe: Recipe) -> None:
     """RecipeError for a term that compares with what the task does not offer."""
     for part in (recipe, *(recipe.arm(name, recipe.seed) for name in recipe.arms)):
-        images = open_task(part).needs.images
+        job = open_task(part)
         for name, term in read_blend(part.objectives).terms.items():
             for anchor in getattr(term.objective, "anchors_needed", ()):
-                if anchor not in images:
+                if anchor not in job.needs.images:
                     raise RecipeError(
-                        f"objectives.{name}: needs anchor {anchor!r}, but task {part.task.get('kind')!r} has {images}"
+                        f"objectives.{name}: needs anchor {anchor!r}, but task {part.task.get('kind')!r} has {job.needs.images}"
                     )
             for ask in term.objective.asks:
-                if ask.view not in VIEWS:
-                    raise RecipeError(f"objectives.{name}: asks for view {ask.view!r}; tasks offer {', '.join(VIEWS)}")
+                if ask.view not in job.views:
+                    hint = "; set task.negatives" if ask.view.startswith("negative") and hasattr(job, "negatives") else ""
+                    words = f"asks for view {ask.view!r}, but task {part.task.get('kind')!r} offers {', '.join(job.views)}{hint}"
+                    raise RecipeError(f"objectives.{name}: {words}")
 
 
 def check_recipe(recipe: Recipe) -> list[str]:

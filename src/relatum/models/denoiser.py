@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..core.outcome import Ask
-from ..core.path import NoiseLevel
+from ..core.path import NoiseLevel, expand
 from ..core.prediction import Parametrization, Prediction
-from ..core.shapes import Latents, Stacked, Tokens, Told
+from ..core.shapes import Chosen, Latents, Stacked, Tokens, Told
 
-__all__ = ["Conditioning", "Denoiser"]
+__all__ = ["Conditioning", "Denoiser", "Plan", "Screen"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,27 @@ class Conditioning:
     tokens: Tokens
     image: Stacked | None = None
     features: Told | None = None
+
+
+Screen = Callable[[Mapping[str, Prediction]], Chosen]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What differs from asking every view about every sample of one noisy input. All by `Ask.key`.
+
+    noisy: inputs of the views that look at another picture. chosen: the samples that a view is asked for; rows of the others are 0.
+    screens: of views that are first answered without gradient; the function then says for which samples it matters, and only
+    those are asked again, with gradient. features: layers whose outputs go with the matched prediction.
+    """
+
+    noisy: Mapping[str, Latents] = field(default_factory=dict)
+    chosen: Mapping[str, Chosen] = field(default_factory=dict)
+    screens: Mapping[str, Screen] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
+
+
+PLAIN = Plan()
 
 
 class Denoiser(nn.Module):
@@ -48,20 +70,36 @@ class Denoiser(nn.Module):
         self.learned = nn.ModuleDict()  # objectives with weights of their own, so that one module holds all that is trained
 
     def forward(
-        self, noisy: Latents, level: NoiseLevel, conditionings: Mapping[str, Conditioning], asks: Sequence[Ask]
+        self,
+        noisy: Latents,
+        level: NoiseLevel,
+        conditionings: Mapping[str, Conditioning],
+        asks: Sequence[Ask],
+        plan: Plan = PLAIN,
     ) -> dict[str, Prediction]:
         """All predictions by `Ask.key`: one stacked forward pass for the views with gradient, one for those without.
 
-        KeyError names a view that the task does not provide.
+        A screened view costs one more of each, for the samples that pass. KeyError names a view that the task does not provide.
         """
         out: dict[str, Prediction] = {}
+        screened = [ask for ask in asks if ask.key in plan.screens]
         for model, grad in (("student", True), ("student", False), ("reference", False)):
-            chosen = [ask for ask in asks if ask.model == model and (ask.grad and model == "student") is grad]
+            chosen = [ask for ask in asks if ask.model == model and self._learns(ask, plan) is grad]
             if chosen:
-                out.update(self._ask(noisy, level, conditionings, chosen, grad, model))
+                out.update(self._ask(noisy, level, conditionings, chosen, plan, grad, model))
+        if screened and torch.is_grad_enabled():
+            passed = {ask.key: plan.screens[ask.key](out) for ask in screened}
+            again = self._ask(noisy, level, conditionings, screened, Plan(plan.noisy, passed), True, "student")
+            for key, rows in passed.items():
+                raw = torch.where(expand(rows, out[key].raw), again[key].raw, out[key].raw)
+                out[key] = Prediction(raw, again[key].noisy, level, self.kind)
         return out
 
     ask = forward  # the word of the design; `forward` so that accelerate's wrappers see the call
+
+    def _learns(self, ask: Ask, plan: Plan) -> bool:
+        """Whether the view is answered with gradient at once."""
+        return ask.grad and ask.model == "student" and ask.key not in plan.screens
 
     def _ask(
         self,
@@ -69,22 +107,62 @@ class Denoiser(nn.Module):
         level: NoiseLevel,
         conditionings: Mapping[str, Conditioning],
         asks: Sequence[Ask],
+        plan: Plan,
         grad: bool,
         model: str,
     ) -> dict[str, Prediction]:
+        rows = [plan.chosen.get(ask.key) for ask in asks]
         views = [conditionings[ask.view] for ask in asks]
-        k = len(views)
-        inputs = torch.cat([noisy if view.image is None else torch.cat([noisy, view.image], 1) for view in views])
-        tokens = torch.cat([view.tokens for view in views])
-        told = [view.features for view in views if view.features is not None]
-        more = {"timestep_cond": torch.cat(told)} if told else {}
+        starts = [plan.noisy.get(ask.view, noisy) for ask in asks]
+        inputs = [x if view.image is None else torch.cat([x, view.image], 1) for x, view in zip(starts, views, strict=True)]
+        told = [view.features for view in views]
+        more = {} if told[0] is None else {"timestep_cond": _stack(told, rows)}
+        stacked, tokens = _stack(inputs, rows), _stack([view.tokens for view in views], rows)
+        sizes = [len(noisy) if chosen is None else int(chosen.sum()) for chosen in rows]
         mode = self._reference() if model == "reference" else nullcontext()
-        with mode, torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-            raw: Tensor = self.network(inputs, level.time.repeat(k), encoder_hidden_states=tokens, return_dict=False, **more)[0]
-        parts = raw.chunk(k)
-        return {ask.key: Prediction(part, noisy, level, self.kind) for ask, part in zip(asks, parts, strict=True)}
+        heard: dict[str, Tensor] = {}
+        if len(stacked):
+            listening = plan.features if asks[0].key == "matched" else ()
+            with mode, torch.set_grad_enabled(grad and torch.is_grad_enabled()), _listening(self.network, listening, heard):
+                times = _stack([level.time] * len(asks), rows)
+                raw: Tensor = self.network(stacked, times, encoder_hidden_states=tokens, return_dict=False, **more)[0]
+        else:
+            raw = noisy[:0]
+        parts = [_spread(part, chosen) for part, chosen in zip(raw.split(sizes), rows, strict=True)]
+        features = {name: output[: sizes[0]] for name, output in heard.items()}
+        return {
+            ask.key: Prediction(part, x, level, self.kind, features if ask.key == "matched" else {})
+            for ask, part, x in zip(asks, parts, starts, strict=True)
+        }
 
     def _reference(self) -> AbstractContextManager[None]:
         if self.without_adapters is None:
             raise RuntimeError("an objective asks the reference model, which exists only for LoRA training")
         return self.without_adapters()
+
+
+def _stack(parts: Sequence[Any], rows: Sequence[Chosen | None]) -> Tensor:
+    """The chosen samples of all views, one view after the other."""
+    return torch.cat([part if chosen is None else part[chosen] for part, chosen in zip(parts, rows, strict=True)])
+
+
+def _spread(part: Tensor, chosen: Chosen | None) -> Tensor:
+    """Answers at the places of their samples, 0 elsewhere."""
+    if chosen is None:
+        return part
+    return part.new_zeros(len(chosen), *part.shape[1:]).index_put((chosen.nonzero()[:, 0],), part)
+
+
+@contextmanager
+def _listening(network: nn.Module, layers: Sequence[str], into: dict[str, Tensor]) -> Iterator[None]:
+    """Keeps what these layers give while the network runs."""
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: into.update({name: output[0] if isinstance(output, tuple) else output})
+
+    handles = [network.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

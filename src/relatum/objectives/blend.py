@@ -14,7 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from ..core.errors import RecipeError
 from ..core.load import load, near
-from ..core.outcome import Ask, Objective, Outcome
+from ..core.outcome import MATCHED, Ask, Objective, Outcome
 from ..core.path import NoiseLevel
 from ..core.prediction import Parametrization
 from ..core.registry import objective
@@ -46,6 +46,8 @@ class Weighted:
     weight: its factor. warmup_steps: the factor rises linearly from 0. snr_gamma: min-SNR weighting of a raw-output error.
     level_weight: "snr" multiplies by min(SNR, 1), "abar" by 1 where alpha^2 > .1 and else 0; for terms in x0 space.
     cap: the term's gradient at the prediction is held at this share of that of the uncapped terms, sample by sample.
+    two_pass: of an objective that knows where it acts (`active`): wrong captions are first answered without gradient, and asked
+    again where they act only. The same gradient at 1.33 + the active share of an MSE step instead of 2.
     """
 
     objective: Objective
@@ -54,12 +56,15 @@ class Weighted:
     snr_gamma: float | None = None
     level_weight: Literal["none", "snr", "abar"] = "none"
     cap: float | None = None
+    two_pass: bool = False
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.weight):
             raise RecipeError(f"weight is {self.weight}, expected a finite number")
         if self.warmup_steps < 0:
             raise RecipeError(f"warmup_steps is {self.warmup_steps}, expected 0 or more")
+        if self.two_pass and not hasattr(self.objective, "active"):
+            raise RecipeError("two_pass: this objective does not know where it acts; leave it out")
         for name in ("snr_gamma", "cap"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -110,12 +115,28 @@ class Blend:
 
     @property
     def asks(self) -> tuple[Ask, ...]:
-        """Each view of each model once; with gradient if any objective wants its gradient."""
-        wanted: dict[tuple[str, str], bool] = {}
+        """Each view of each model once, the matched one first: with gradient if any objective wants it, of the largest share."""
+        wanted: dict[str, Ask] = {"matched": MATCHED._replace(grad=False)}
         for term in self.terms.values():
             for ask in term.objective.asks:
-                wanted[ask.view, ask.model] = wanted.get((ask.view, ask.model), False) or ask.grad
-        return tuple(Ask(view, grad, model) for (view, model), grad in wanted.items())
+                had = wanted.get(ask.key, ask)
+                wanted[ask.key] = ask._replace(grad=had.grad or ask.grad, share=max(had.share, ask.share))
+        return tuple(wanted.values())
+
+    @property
+    def screens(self) -> dict[str, Objective]:
+        """The terms whose views may be screened (two passes), by `Ask.key`: of views that no other term wants a gradient of."""
+        wanting: dict[str, list[Weighted]] = {}
+        for term in self.terms.values():
+            for ask in term.objective.asks:
+                if ask.grad and ask.model == "student" and ask.view != "matched":
+                    wanting.setdefault(ask.key, []).append(term)
+        return {key: terms[0].objective for key, terms in wanting.items() if len(terms) == 1 and terms[0].two_pass}
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Layers of the network that some objective listens to."""
+        return tuple(dict.fromkeys(name for t in self.terms.values() for name in getattr(t.objective, "features", ())))
 
     def __call__(self, outcome: Outcome, step: int = 0, measure_balance: bool = False) -> Judgement:
         """step: updates made so far, for warm-ups. measure_balance: measure every term's gradient, not only the capped ones'.

@@ -70,6 +70,7 @@ class Episode:
     """target: what is noised and predicted. anchors: what objectives compare with, in the target's space.
 
     conditionings: by view name; always "matched", and "null" (no text) beside it. ids: equal for samples that are the same thing.
+    targets: of the views that look at another picture than the target.
     """
 
     target: Latents
@@ -77,6 +78,7 @@ class Episode:
     conditionings: Mapping[str, Conditioning]
     ids: Sequence[str]
     masks: Mapping[str, Masks] = field(default_factory=dict)
+    targets: Mapping[str, Latents] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -85,7 +87,7 @@ class Task(Protocol):
 
     images: how many pictures' latents are concatenated to the noisy ones: 0 text to image, 1 edits, k given frames. features: how
     many numbers the network is told beside the noise level. makes: what a trained model is judged by, single pictures or the
-    frames of a rollout.
+    frames of a rollout. views: the names in an episode's conditionings.
     """
 
     @property
@@ -94,6 +96,8 @@ class Task(Protocol):
     def images(self) -> int: ...
     @property
     def features(self) -> int: ...
+    @property
+    def views(self) -> tuple[str, ...]: ...
     @property
     def makes(self) -> Literal["pictures", "rollouts"]: ...
 

@@ -32,6 +32,7 @@ class Edit:
     needs = Needs(images=("source", "target"), texts=("instruction",), optional_masks=("changed",))
     images = 1
     features = 0
+    views = ("matched", "null")
     makes = "pictures"
 
     def __post_init__(self) -> None:

@@ -67,6 +67,7 @@ class Frames:
     own_frames: float = 0.0
     own_steps: int = 4
     conditioning_dropout_prob: float = 0.05
+    views = ("matched", "null")
     makes = "rollouts"
 
     def __post_init__(self) -> None:

@@ -34,23 +34,63 @@ def drop_text(tokens: Tokens, null: NullTokens, dropped: PerSample) -> Tokens:
 @task("image")
 @dataclass(frozen=True)
 class Image:
-    """Views: "matched" (the caption, dropped with probability `conditioning_dropout_prob`) and "null". Anchor: "target"."""
+    """Views: "matched" (the caption, dropped with probability `conditioning_dropout_prob`) and "null". Anchor: "target".
+
+    negatives: how many wrong captions a row has, texts "negative.1", ...; views "negative", "negative.2", ... Of the view
+    "negative" a share `negative_image` looks at the wrong picture (image "negative") under the right caption instead, and a share
+    `negative_random` has another row's caption (text "random"). Where the caption is dropped, negatives are the matched view.
+    """
 
     conditioning_dropout_prob: float = 0.1
-    needs = Needs(images=("target",), texts=("target",))
+    negatives: int = 0
+    negative_image: float = 0.0
+    negative_random: float = 0.0
     images = 0
     features = 0
     makes = "pictures"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.conditioning_dropout_prob <= 1:
-            raise RecipeError(f"task: conditioning_dropout_prob is {self.conditioning_dropout_prob}, expected 0 to 1")
+        for name in ("conditioning_dropout_prob", "negative_image", "negative_random"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(f"task: {name} is {getattr(self, name)}, expected 0 to 1")
+        if self.negative_image + self.negative_random > 1:
+            raise RecipeError("task: negative_image and negative_random are shares of the negatives; together they exceed 1")
+        if self.negatives < 0 or (self.negative_image + self.negative_random > 0 and not self.negatives):
+            raise RecipeError(f"task: negatives is {self.negatives}, expected 1 or more, the captions that are wrong")
+
+    @property
+    def needs(self) -> Needs:
+        words = [f"negative.{i + 1}" for i in range(self.negatives)] + ["random"] * (self.negative_random > 0)
+        return Needs(images=("target", *(["negative"] * (self.negative_image > 0))), texts=("target", *words))
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return "matched", "null", *(_view(i) for i in range(self.negatives))
 
     def episode(self, batch: Batch, codec: Codec, asks: Sequence[Ask], draws: Draws) -> Episode:
         assert batch.null is not None
         target = posterior_sample(batch.moments["target"], codec, draws, "target")
         dropped = (draws.uniform("dropout") < self.conditioning_dropout_prob).float().to(target.device)
+
+        def told(tokens: Tokens) -> Conditioning:
+            return Conditioning(drop_text(tokens, batch.null, dropped))  # type: ignore[arg-type]
+
         tokens = batch.tokens["target"]
-        null = batch.null.expand_as(tokens)
-        views = {"matched": Conditioning(drop_text(tokens, batch.null, dropped)), "null": Conditioning(null)}
-        return Episode(target, {"target": target}, views, batch.groups, batch.masks)
+        wrong = [batch.tokens[f"negative.{i + 1}"] for i in range(self.negatives)]
+        targets: dict[str, Latents] = {}
+        if self.negatives:
+            kind = draws.uniform("negative").to(target.device)
+            picture, other = kind < self.negative_image, kind >= 1 - self.negative_random
+            if self.negative_random:
+                wrong[0] = torch.where(expand(other, tokens), batch.tokens["random"], wrong[0])
+            if self.negative_image:
+                wrong[0] = torch.where(expand(picture, tokens), tokens, wrong[0])
+                false = posterior_sample(batch.moments["negative"], codec, draws, "target")
+                targets["negative"] = torch.where(expand(picture & (dropped == 0), target), false, target)
+        views = {"matched": told(tokens), "null": Conditioning(batch.null.expand_as(tokens))}
+        views |= {_view(i): told(words) for i, words in enumerate(wrong)}
+        return Episode(target, {"target": target}, views, batch.groups, batch.masks, targets)
+
+
+def _view(index: int) -> str:
+    return "negative" if index == 0 else f"negative.{index + 1}"
