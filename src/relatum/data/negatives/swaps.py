@@ -1,0 +1,149 @@
+"""Rules that bind wrongly: attributes, things and relations of a caption exchanged."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+
+from .phrases import Phrase, attribute_kind, between, noun_phrases
+from .registry import register
+from .sentence import Sentence
+from .words import GROUPS, agree, plural, singular, vocabulary
+
+__all__ = ["swap_attributes", "swap_nouns", "swap_relation"]
+
+
+@register("swap_attributes", lacking="fewer than two things with an attribute each")
+def swap_attributes(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
+    """The adjectives of two noun phrases exchanged, like kinds (two colors) first; then whole groups of adjectives.
+
+    "A room with blue walls and a white sink" gives "A room with white walls and a blue sink".
+    """
+    pairs = []
+    for p, q in combinations(noun_phrases(sentence), 2):
+        for i in p.attributes:
+            for j in q.attributes:
+                kinds = attribute_kind(sentence.words[i]), attribute_kind(sentence.words[j])
+                pairs.append((kinds[0] != kinds[1], kinds[0] == "other", draw.random(), (i, i + 1), (j, j + 1)))
+        a, b = _group(p), _group(q)
+        if a and b and (len(p.attributes) > 1 or len(q.attributes) > 1):
+            pairs.append((False, True, draw.random(), a, b))
+    for *_, first, second in sorted(pairs):
+        yield sentence.exchange(first, second)
+
+
+def _group(phrase: Phrase) -> tuple[int, int] | None:
+    """The span of the attributes before the noun."""
+    inside = [i for i in phrase.attributes if phrase.first <= i < phrase.nouns[0]]
+    return (inside[0], inside[-1] + 1) if inside else None
+
+
+@register("swap_nouns", lacking="fewer than two nouns")
+def swap_nouns(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
+    """The nouns of two noun phrases exchanged, attributes left behind: heads first. Each takes the number of its new place."""
+    pairs = []
+    for p, q in combinations(noun_phrases(sentence), 2):
+        pairs += [(i != p.head or j != q.head, draw.random(), i, j) for i in p.nouns for j in q.nouns]
+    for *_, i, j in sorted(pairs):
+        swapped = sentence.exchange((i, i + 1), (j, j + 1))
+        tags = sentence.tags
+        if tags[i] != tags[j] and {tags[i], tags[j]} == {"NN", "NNS"}:
+            for place in (i, j):
+                word, many = swapped.words[place], tags[place] == "NNS"
+                swapped = swapped.put(place, place + 1, [plural(word) if many else singular(word)], [tags[place]])
+        yield swapped
+
+
+# A relation by the one that takes its place. The longest that fits is read.
+_PAIRS = (
+    "to the left of|to the right of",
+    "on the left of|on the right of",
+    "on the left side|on the right side",
+    "on the left|on the right",
+    "at the left|at the right",
+    "left of|right of",
+    "left side|right side",
+    "left hand|right hand",
+    "in front of|behind",
+    "above|below",
+    "on top of|under",
+    "inside of|outside of",
+    "inside|outside",
+    "into|out of",
+    "in the foreground|in the background",
+    "on the top of|on the bottom of",
+    "at the top|at the bottom",
+    "before|after",
+    "upstairs|downstairs",
+    "indoors|outdoors",
+    "next to|far from",
+)
+_OPPOSITES: dict[tuple[str, ...], str] = {
+    **{tuple(pair.split("|")[i].split()): pair.split("|")[1 - i] for pair in _PAIRS for i in (0, 1)},
+    ("in", "back", "of"): "in front of",
+    ("beneath",): "above",
+    ("underneath",): "on top of",
+    ("under",): "on top of",
+    ("over",): "under",
+    ("atop",): "under",
+    ("near",): "far from",
+    ("beside",): "far from",
+}
+_NO_SURFACE = vocabulary(
+    """
+    day night morning evening afternoon way phone cellphone telephone display side trip weekend vacation break background
+    foreground air left right front back top bottom sunny weekday holiday occasion tv television
+    """
+)
+_BARE = frozenset(("before", "after", "inside", "outside", "over", "near"))  # relations only where a thing follows
+
+
+@register("swap_relation", lacking="no relation with an opposite, and no two things around a relation")
+def swap_relation(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
+    """A spatial relation by its opposite (left and right, above and below, in front of and behind, on and under, ...), then the
+    two noun phrases around a relation exchanged. Verbs agree with their new subject."""
+    phrases = noun_phrases(sentence)
+    yield from _opposites(sentence, phrases)
+    pairs = list(pairwise(phrases))
+    for p, q in draw.sample(pairs, len(pairs)):
+        joint, tags = between(sentence, p, q), sentence.tags[p.end : q.begin]
+        relates = any(tag == "IN" or tag[:2] == "VB" for tag in tags) and "," not in joint
+        if relates and joint != ("of",) and not _uncounted(sentence, p) and not _uncounted(sentence, q):
+            yield _exchanged(sentence, p, q)
+
+
+def _opposites(sentence: Sentence, phrases: list[Phrase]) -> Iterator[Sentence]:
+    low, starts, i = [word.lower() for word in sentence.words], {p.begin: p for p in phrases}, 0
+    while i < len(low):
+        fits = [one for one in _OPPOSITES if tuple(low[i : i + len(one)]) == one and _close(sentence, i, len(one))]
+        best = max(fits, key=len, default=())
+        thing = starts.get(i + len(best)) if best else None
+        if best and (thing is not None or best[0] not in _BARE) and not (best == ("over",) and _number(sentence, i + 1)):
+            yield sentence.put(i, i + len(best), _OPPOSITES[best].split(), ["IN"] * len(_OPPOSITES[best].split()))
+        elif low[i] == "on" and (thing := starts.get(i + 1)) is not None and low[thing.head] not in _NO_SURFACE:
+            following = low[thing.end] if thing.end < len(low) else ""
+            if following != "of" or low[thing.head] not in GROUPS:
+                yield sentence.put(i, i + 1, ["under"], ["IN"])
+        i += max(1, len(best))
+
+
+def _close(sentence: Sentence, i: int, count: int) -> bool:
+    return all(gap.isspace() for gap in sentence.gaps[i + 1 : i + count])
+
+
+def _number(sentence: Sentence, i: int) -> bool:
+    return i < len(sentence.tags) and sentence.tags[i] == "CD"
+
+
+def _uncounted(sentence: Sentence, phrase: Phrase) -> bool:
+    return sentence.words[phrase.head].lower() in GROUPS
+
+
+def _exchanged(sentence: Sentence, p: Phrase, q: Phrase) -> Sentence:
+    many = [sentence.tags[phrase.head] in ("NNS", "NNPS") for phrase in (p, q)]
+    swapped = sentence.exchange((p.begin, p.end), (q.begin, q.end))
+    verb = p.begin + q.end - q.begin  # the first word between them, where the other phrase is now before it
+    if many[0] != many[1] and q.begin > p.end and sentence.tags[p.end] in ("VBZ", "VBP", "VBD"):
+        swapped = swapped.put(verb, verb + 1, [agree(swapped.words[verb], many[1])])
+    return swapped

@@ -1,0 +1,97 @@
+"""Rules that change a word: negation and quantity."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from .phrases import Phrase, noun_phrases
+from .registry import register
+from .sentence import Sentence
+from .words import GROUPS, NUMBERS, agree, plural, singular
+
+__all__ = ["negation", "quantity"]
+
+_BE = ("is", "are", "was", "were")
+_DENIED = {"isn't": "is", "aren't": "are", "wasn't": "was", "weren't": "were"}
+
+
+@register("negation", lacking="nothing to deny: no is or are, no a or an, no with", most=4)
+def negation(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
+    """ "is" and "are" by "is not" (and back), "with" by "without" (and back), "a cat" by "no cat" where no preposition precedes."""
+    low, made = [word.lower() for word in sentence.words], []
+    for i, word in enumerate(low):
+        following = low[i + 1] if i + 1 < len(low) else ""
+        if word in _BE and following == "not":
+            made.append(sentence.put(i + 1, i + 2, []))
+        elif word in _BE and following and sentence.gaps[i + 1].isspace() and not (i and low[i - 1] == "there"):
+            made.append(sentence.put(i, i + 1, [sentence.words[i], "not"], [sentence.tags[i], "RB"]))
+        elif word in _DENIED:
+            made.append(sentence.put(i, i + 1, [_DENIED[word]]))
+        elif word in ("with", "without") and following:
+            made.append(sentence.put(i, i + 1, ["without" if word == "with" else "with"]))
+    for phrase in noun_phrases(sentence):
+        if (
+            low[phrase.begin] in ("a", "an", "some")
+            and _free(sentence, phrase)
+            and low[phrase.begin - 1 : phrase.begin] != ["with"]
+        ):
+            made.append(sentence.put(phrase.begin, phrase.begin + 1, ["no"]))
+        elif low[phrase.begin] == "no":
+            one = sentence.tags[phrase.head] == "NN"
+            made.append(sentence.put(phrase.begin, phrase.begin + 1, ["a" if one else "some"]))
+        elif phrase.begin == phrase.first == 0 and sentence.tags[phrase.head] == "NNS":
+            made.append(sentence.put(0, 0, ["no"], ["DT"]))
+    yield from draw.sample(made, len(made))
+
+
+@register("quantity", lacking="no number and no countable thing", most=4)
+def quantity(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
+    """Another number: words to twelve, digits to twenty, "a" by "two"; nouns and verbs take the number of what they now count."""
+    made = []
+    for phrase in noun_phrases(sentence):
+        word = sentence.words[phrase.begin].lower()
+        counted = [i for i in range(phrase.begin, phrase.first) if sentence.tags[i] == "CD"]
+        if counted and (count := _value(sentence.words[counted[0]])) is not None and _plain_number(sentence, counted[0]):
+            others = [n for n in (count - 2, count - 1, count + 1, count + 2) if 1 <= n <= max(12, count + 1)]
+            made.append(_counted(sentence, phrase, counted[0], draw.choice(others)))
+        elif word in ("a", "an") and sentence.tags[phrase.head] == "NN" and _free(sentence, phrase):
+            made.append(_counted(sentence, phrase, phrase.begin, draw.choice((2, 3))))
+    yield from draw.sample(made, len(made))
+
+
+def _free(sentence: Sentence, phrase: Phrase) -> bool:
+    """A thing that is counted for itself: no idiom ("a lot of"), and no place ("on a street")."""
+    before = sentence.words[phrase.begin - 1].lower() if phrase.begin else ""
+    placed = phrase.begin and sentence.tags[phrase.begin - 1] in ("IN", "TO") and before not in ("with", "of")
+    return not placed and before != "of" and not any(sentence.words[i].lower() in GROUPS for i in (phrase.head, phrase.first))
+
+
+def _value(word: str) -> int | None:
+    if word.lower() in NUMBERS:
+        return NUMBERS.index(word.lower())
+    return int(word) if word.isascii() and word.isdigit() and 0 < int(word) <= 20 else None
+
+
+def _plain_number(sentence: Sentence, i: int) -> bool:
+    """Not "10 %", "# 3" or the like."""
+    return not sentence.gaps[i + 1].strip() and not sentence.gaps[i].strip("\"'“”(,.;:!? \t\n")
+
+
+def _counted(sentence: Sentence, phrase: Phrase, at: int, count: int) -> Sentence:
+    digits = sentence.words[at].isdigit()
+    word = str(count) if digits else NUMBERS[count] if count < len(NUMBERS) else str(count)
+    out = sentence.put(at, at + 1, [word], ["CD"])
+    head, many = phrase.head, count != 1
+    if sentence.tags[head] in ("NN", "NNS"):
+        noun = out.words[head]
+        out = out.put(head, head + 1, [plural(noun) if many else singular(noun)], ["NNS" if many else "NN"])
+    was = sentence.tags[head] == "NNS"
+    follows = phrase.end < len(out.words) and out.tags[phrase.end] in ("VBZ", "VBP", "VBD")
+    if was != many and follows and _subject(sentence, phrase):
+        out = out.put(phrase.end, phrase.end + 1, [agree(out.words[phrase.end], many)])
+    return out
+
+
+def _subject(sentence: Sentence, phrase: Phrase) -> bool:
+    return phrase.begin == 0 or sentence.tags[phrase.begin - 1] not in ("IN", "CC", "TO")
