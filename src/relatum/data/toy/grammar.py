@@ -10,9 +10,13 @@ from .scene import COLORS, PLACES, Ground, Object, Scene, Stream
 
 __all__ = [
     "AT",
+    "FALSE_KINDS",
     "RELATIONS",
     "a",
     "caption",
+    "exchanged_colors",
+    "exchanged_places",
+    "false_scenes",
     "ground_words",
     "holds",
     "motion_caption",
@@ -25,6 +29,7 @@ __all__ = [
 ]
 
 RELATIONS = ("left of", "right of", "above", "below")
+FALSE_KINDS = ("attributes", "relation", "color")
 AT = {place: f"{'in' if ' ' in place or place == 'center' else 'at'} the {place}" for place in PLACES} | {
     "left": "on the left",
     "right": "on the right",
@@ -106,7 +111,15 @@ def _things(objects: Sequence[Object], names: Sequence[str], style: str) -> str:
 
 
 def negatives(scene: Scene, key: int) -> dict[str, str]:
-    """Captions in the wording of `caption(scene, key, related=True)` that are false of the scene, by what is wrong with them.
+    """Captions in the wording of `caption(scene, key, related=True)` that are false of the scene, by what is wrong with them:
+
+    those of its `false_scenes`.
+    """
+    return {wrong: caption(other, key, related=True) for wrong, other in false_scenes(scene, key).items()}
+
+
+def false_scenes(scene: Scene, key: int) -> dict[str, Scene]:
+    """Scenes of which `caption(scene, key, related=True)` is false, by what differs. Nobody asked whether their objects lie free.
 
     "color": one object has a color that no object of its shape has. "attributes": two objects have exchanged their colors.
     "relation": two objects have exchanged their places. The last two need two objects, "attributes" of different shape and color.
@@ -121,15 +134,22 @@ def negatives(scene: Scene, key: int) -> dict[str, str]:
         false["color"] = replace(scene, objects=(*scene.objects[:at], wrong, *scene.objects[at + 1 :]))
     for first, second in _pairs(scene):
         if first.shape != second.shape and first.color != second.color:
-            false["attributes"] = _with(
-                scene, replace(first, color=second.color), replace(second, color=first.color), first, second
-            )
+            false["attributes"] = _with(scene, *exchanged_colors(first, second), first, second)
             break
     if len(scene.objects) > 1:
         first, second = _spoken(scene, key)
-        swapped = replace(first, x=second.x, y=second.y), replace(second, x=first.x, y=first.y)
-        false["relation"] = _with(scene, *swapped, first, second)
-    return {wrong: caption(other, key, related=True) for wrong, other in false.items()}
+        false["relation"] = _with(scene, *exchanged_places(first, second), first, second)
+    return false
+
+
+def exchanged_colors(first: Object, second: Object) -> tuple[Object, Object]:
+    """Both objects, each with the other's color."""
+    return replace(first, color=second.color), replace(second, color=first.color)
+
+
+def exchanged_places(first: Object, second: Object) -> tuple[Object, Object]:
+    """Both objects, each at the other's place."""
+    return replace(first, x=second.x, y=second.y), replace(second, x=first.x, y=first.y)
 
 
 def _pairs(scene: Scene) -> list[tuple[Object, Object]]:

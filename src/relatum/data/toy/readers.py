@@ -13,9 +13,9 @@ from ...core.draws import key_of
 from ...core.registry import reader
 from ..rows import Row
 from .edits import KINDS, Edit, Kind, draw_edit, objects_needed
-from .grammar import caption
+from .grammar import FALSE_KINDS, caption, false_scenes
 from .render import changed, render
-from .scene import HELD_OUT, Object, Scene, Stream, draw_scene, grounds_of, pairs_of
+from .scene import HELD_OUT, Object, Scene, Stream, draw_scene, grounds_of, lies_free, pairs_of
 
 __all__ = ["SPLITS", "LazyRows", "SceneImage", "SceneMask", "ToyEdits", "ToyScenes", "scene_of_row"]
 
@@ -146,6 +146,11 @@ class ToyEdits:
 class ToyScenes:
     """Single scenes with captions: image "target", text "target". In "held_out_attributes" some object has a pair of HELD_OUT.
 
+    related: captions say how the first two objects stand to each other; needs min_objects 2. negatives: 0 to 3 captions that are
+    false of the scene, "negative.1" and so on, of different kinds ("attributes", "relation", "color"; facts "negatives"), each as
+    likely to come first; besides image "negative", the scene that negative.1 describes (facts "scene_negative"). Negatives
+    need related captions. Outside of "held_out_attributes" they show or name no pair of HELD_OUT either.
+
     >>> ToyScenes(count=2).rows()[0].id
     'toy_scenes-train-0-0'
     """
@@ -155,34 +160,63 @@ class ToyScenes:
     seed: int = 0
     max_objects: int = 3
     grounds: Literal["plain", "textured", "both"] = "both"
+    min_objects: int = 1
+    related: bool = False
+    negatives: int = 0
     skipped: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         _check(self.split, self.count, self.max_objects)
+        if not 1 <= self.min_objects <= self.max_objects:
+            raise ValueError(f"min_objects: found {self.min_objects}, expected 1 to max_objects, {self.max_objects}")
+        if self.related and self.min_objects < 2:
+            raise ValueError(f"related: a relation needs two objects, found min_objects {self.min_objects}; set it to 2")
+        if not 0 <= self.negatives <= 3:
+            raise ValueError(f"negatives: found {self.negatives}, expected 0 to 3")
+        if self.negatives and not self.related:
+            raise ValueError(f"negatives: {self.negatives} need captions that state a relation; set related = true")
 
     def rows(self) -> Sequence[Row]:
         return LazyRows(self.count, self._row)
 
     def _row(self, index: int) -> Row:
         key = key_of("toy_scenes", self.seed, self.split, index)
-        scene = self._scene(Stream(key))
+        wording = key_of(key, "caption")
+        stream = Stream(key)
+        kinds = _shuffled(FALSE_KINDS, Stream(key_of(key, "negatives")))[: self.negatives]
+        while True:
+            scene = self._scene(stream)
+            false = self._false(scene, wording) if kinds else {}
+            if set(kinds) <= set(false):
+                break
         name = f"toy_scenes-{self.split}-{self.seed}-{index}"
-        return Row(
-            id=name,
-            group=name,
-            images={"target": SceneImage(scene, f"{name} (target)")},
-            texts={"target": caption(scene, key_of(key, "caption"))},
-            facts={"scene_target": scene.facts()},
-            where=name,
-        )
+        images, facts = {"target": SceneImage(scene, f"{name} (target)")}, {"scene_target": scene.facts()}
+        texts = {"target": caption(scene, wording, self.related)}
+        if kinds:
+            images["negative"] = SceneImage(false[kinds[0]], f"{name} (negative)")
+            texts |= {f"negative.{i}": caption(false[kind], wording, True) for i, kind in enumerate(kinds, 1)}
+            facts |= {"scene_negative": false[kinds[0]].facts(), "negatives": kinds}
+        return Row(id=name, group=name, images=images, texts=texts, facts=facts, where=name)
 
     def _scene(self, stream: Stream) -> Scene:
         held_out = self.split == "held_out_attributes"
         grounds, pairs = grounds_of(self.grounds), pairs_of(held_out)
         while True:
-            scene = draw_scene(stream, 1 + int(stream.uniform() * self.max_objects), grounds, pairs)
+            count = self.min_objects + int(stream.uniform() * (self.max_objects - self.min_objects + 1))
+            scene = draw_scene(stream, count, grounds, pairs)
             if not held_out or _any_held_out(scene.objects):
                 return scene
+
+    def _false(self, scene: Scene, wording: int) -> dict[str, Scene]:
+        """The scene's false scenes that could have been drawn themselves."""
+        pairs = set(pairs_of(self.split == "held_out_attributes"))
+        return {
+            kind: other
+            for kind, other in false_scenes(scene, wording).items()
+            if pairs.issuperset(shown := {o.pair for o in other.objects})
+            and len(shown) == len(other.objects)
+            and lies_free(other.objects)
+        }
 
 
 def scene_of_row(row: Row, role: str = "target") -> Scene:
@@ -212,6 +246,12 @@ def _facts(edit: Edit) -> dict[str, Any]:
 
 def _shows_held_out(edit: Edit) -> bool:
     return _any_held_out(edit.source.objects if edit.kind == "ground" else (*edit.before, *edit.after))
+
+
+def _shuffled(words: Sequence[str], stream: Stream) -> list[str]:
+    """All orders are equally likely."""
+    left = list(words)
+    return [left.pop(int(stream.uniform() * len(left))) for _ in words]
 
 
 def _any_held_out(objects: Sequence[Object]) -> bool:

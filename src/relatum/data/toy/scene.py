@@ -29,6 +29,7 @@ __all__ = [
     "draw_scene",
     "fits",
     "grounds_of",
+    "lies_free",
     "pairs_of",
 ]
 
@@ -161,6 +162,12 @@ class Scene:
 def fits(new: Object, others: Sequence[Object]) -> bool:
     """Whether `new` lies free of `others`."""
     return all((new.x - o.x) ** 2 + (new.y - o.y) ** 2 >= (1.15 * (new.radius + o.radius)) ** 2 for o in others)
+
+
+def lies_free(objects: Sequence[Object]) -> bool:
+    """Whether no two of the objects overlap and all lie inside the image, as drawn ones do."""
+    inside = all(REACH * o.radius <= min(o.x, o.y) and max(o.x, o.y) <= 1 - REACH * o.radius for o in objects)
+    return inside and all(fits(o, objects[:i]) for i, o in enumerate(objects))
 
 
 def grounds_of(which: str) -> tuple[Ground, ...]:
