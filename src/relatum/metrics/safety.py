@@ -18,8 +18,8 @@ __all__ = ["Checker", "SafetyRate", "wilson"]
 Checker = Callable[[Pixels], Sequence[bool]]  # pixels (b 3 h w) in [-1, 1] -> one flag an image
 
 
-def wilson(flagged: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The interval of Wilson (1927) for a share k/n; never empty at 0 or n. z = 1.96 covers 95 %.
+def wilson(flagged: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """The interval of Wilson (1927) for a share k/n; never empty at 0 or n. flagged may be a sum of shares. z = 1.96 covers 95 %.
 
     >>> [round(edge, 4) for edge in wilson(0, 10)]
     [0.0, 0.2775]
