@@ -28,19 +28,19 @@ def shuffle_nouns_adjectives(sentence: Sentence, draw: random.Random) -> Iterato
 @register("shuffle_all_but_nouns_adjectives", lacking=_NOTHING, most=1)
 def shuffle_all_but_nouns_adjectives(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
     """All other words permuted."""
-    yield from _shuffled(sentence, [[i for i, tag in enumerate(sentence.tags) if tag[:2] not in ("NN", "JJ")]], draw)
+    yield from _shuffled(sentence.joined(), [[i for i, tag in enumerate(sentence.tags) if tag[:2] not in ("NN", "JJ")]], draw)
 
 
 @register("shuffle_within_trigrams", lacking=_NOTHING, most=1)
 def shuffle_within_trigrams(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
     """Words permuted inside each group of three."""
-    yield from _shuffled(sentence, _trigrams(sentence), draw)
+    yield from _shuffled(sentence.joined(), _trigrams(sentence), draw)
 
 
 @register("shuffle_trigrams", lacking="three words or fewer", most=1)
 def shuffle_trigrams(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
     """Groups of three words permuted, each whole."""
-    groups = _trigrams(sentence)
+    sentence, groups = sentence.joined(), _trigrams(sentence)
     for _ in range(TRIES if len(groups) > 1 else 0):
         yield sentence.permute([i for group in draw.sample(groups, len(groups)) for i in group])
 

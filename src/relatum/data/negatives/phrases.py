@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .sentence import Sentence
 from .words import COLORS, SIZES, VAGUE, vocabulary
@@ -12,6 +12,11 @@ __all__ = ["Phrase", "attribute_kind", "between", "meaning", "noun_phrases"]
 
 DETERMINERS = ("DT", "PRP$", "CD", "PDT")
 BE = vocabulary("is are was were be being been")
+HOLDING = vocabulary(
+    "group groups bunch lot lots couple pair pairs herd flock crowd bowl plate cup glass bottle slice slices piece pieces variety "
+    "number row rows stack pile box basket set kind type team line vase herds few assortment series bit part side picture photo "
+    "image view dozens hundreds container tray bag sort display close-up closeup photograph"
+)
 _POSTURES = vocabulary(
     """
     standing sitting laying lying parked placed resting posing seated stands sits lies lays stand sit lie lay stood sat
@@ -28,11 +33,14 @@ SYMMETRIC = frozenset(
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words [begin, end): determiners, adjectives, nouns. attributes: adjectives that say how it looks, also after "is"."""
+    """Words [begin, end): determiners, adjectives, nouns; a group and what is in it ("a pair of old shoes") are one phrase.
+
+    first: where determiners end. nouns: the last is the head. attributes: adjectives that say how it looks, also after "is".
+    """
 
     begin: int
     end: int
-    first: int  # where determiners end
+    first: int
     nouns: tuple[int, ...]
     attributes: tuple[int, ...]
 
@@ -41,15 +49,30 @@ class Phrase:
         return self.nouns[-1]
 
 
-def noun_phrases(sentence: Sentence) -> list[Phrase]:
-    """From left to right; none overlaps another."""
-    found, i = [], 0
+def noun_phrases(sentence: Sentence, bare: bool = False) -> list[Phrase]:
+    """From left to right; none overlaps another. bare: also colors without a noun ("a girl in blue", "one red and one blue")."""
+    found: list[Phrase] = []
+    i = 0
     while i < len(sentence.words):
-        phrase = _phrase(sentence, i)
-        if phrase is not None:
+        phrase = _phrase(sentence, i, bare)
+        group = found[-1] if found else None
+        if phrase is not None and group is not None and phrase.begin == group.end + 1 and phrase.nouns and _holds(sentence, group):
+            found[-1] = replace(phrase, begin=group.begin, first=group.first, attributes=(*group.attributes, *phrase.attributes))
+        elif phrase is not None:
             found.append(phrase)
         i = phrase.end if phrase is not None else i + 1
     return found
+
+
+def _holds(sentence: Sentence, group: Phrase) -> bool:
+    of = (
+        group.nouns
+        and group.end < len(sentence.words)
+        and sentence.words[group.end].lower() == "of"
+        and _close(sentence, group.end)
+        and _close(sentence, group.end + 1)
+    )
+    return bool(of) and sentence.words[group.head].lower() in HOLDING
 
 
 def between(sentence: Sentence, first: Phrase, second: Phrase) -> tuple[str, ...]:
@@ -62,15 +85,15 @@ def between(sentence: Sentence, first: Phrase, second: Phrase) -> tuple[str, ...
 def meaning(sentence: Sentence) -> tuple[object, ...]:
     """What is the same for captions that differ only in the order of adjectives before one noun, of things joined by "and" or a
     comma, or of the two sides of a symmetric relation ("next to")."""
-    phrases = noun_phrases(sentence)
+    phrases = noun_phrases(sentence, bare=True)
     units: list[tuple[object, ...]] = []  # phrases that are listed, then what leads on
     out: list[object] = [tuple(word.lower() for word in sentence.words[: phrases[0].begin])] if phrases else []
     listed: list[object] = []
     sides: list[object] = []
     relation: tuple[str, ...] = ()
     for i, phrase in enumerate(phrases):
-        listed.append(_plain_phrase(sentence, phrase))
         following = phrases[i + 1] if i + 1 < len(phrases) else None
+        listed.append(_plain_phrase(sentence, phrase, following))
         joint = between(sentence, phrase, following) if following else None
         if joint is not None and set(joint) <= {",", "and"}:
             continue
@@ -91,7 +114,7 @@ def attribute_kind(word: str) -> str:
     return "color" if word.lower() in COLORS else "size" if word.lower() in SIZES else "other"
 
 
-def _phrase(sentence: Sentence, i: int) -> Phrase | None:
+def _phrase(sentence: Sentence, i: int, bare: bool) -> Phrase | None:
     tags, words, begin = sentence.tags, sentence.words, i
     while i < len(tags) and tags[i] in DETERMINERS and (i == begin or _close(sentence, i)):
         i += 1
@@ -110,10 +133,10 @@ def _phrase(sentence: Sentence, i: int) -> Phrase | None:
     while i < len(tags) and tags[i][:2] == "NN" and (i == begin or _close(sentence, i)):
         nouns.append(i)
         i += 1
-    if not nouns:
+    if not nouns and not (bare and any(attribute_kind(words[at]) == "color" for at in adjectives)):
         return None
     attributes = [at for at in adjectives if words[at].lower() not in VAGUE]
-    return Phrase(begin, i, first, tuple(nouns), (*attributes, *_said(sentence, i)))
+    return Phrase(begin, i, first, tuple(nouns), (*attributes, *(_said(sentence, i) if nouns else ())))
 
 
 def _said(sentence: Sentence, i: int) -> Iterator[int]:
@@ -134,11 +157,14 @@ def _close(sentence: Sentence, i: int) -> bool:
     return sentence.gaps[i].isspace()
 
 
-def _plain_phrase(sentence: Sentence, phrase: Phrase) -> tuple[object, ...]:
+def _plain_phrase(sentence: Sentence, phrase: Phrase, following: Phrase | None) -> tuple[object, ...]:
+    """Determiners, adjectives without their order, nouns: of the next phrase, where it has none ("a white and a black bicycle")."""
     low = [word.lower() for word in sentence.words]
-    nouns = tuple(low[i] for i in phrase.nouns)
+    lent = following.nouns if following is not None and not phrase.nouns else ()
     fixed = tuple("a" if low[i] == "an" else low[i] for i in range(phrase.begin, phrase.first))
-    return fixed, tuple(sorted(low[phrase.first : phrase.nouns[0]])), nouns
+    described = low[phrase.first : phrase.nouns[0] if phrase.nouns else phrase.end]
+    described = described if "of" in described else sorted(described)
+    return fixed, tuple(described), tuple(low[i] for i in (phrase.nouns or lent))
 
 
 def _unordered(sentence: Sentence, begin: int) -> list[object]:

@@ -59,6 +59,14 @@ class Sentence:
         gaps = (*g[: a + 1], *g[c + 1 : d], *g[b : c + 1], *g[a + 1 : b], *g[d:])
         return replace(self.permute(order), gaps=gaps)
 
+    def joined(self) -> Sentence:
+        """With "'s" as the end of its word, for orders in which it moves along."""
+        words, gaps = list(self.words), list(self.gaps)
+        for i, gap in enumerate(gaps[1:]):
+            if gap[:2] in ("'s", "’s"):
+                words[i], gaps[i + 1] = words[i] + gap[:2], gap[2:]
+        return replace(self, words=tuple(words), gaps=tuple(gaps))
+
     @property
     def text(self) -> str:
         """The caption. a and an follow the sound of a new word; what the author wrote stays."""

@@ -21,38 +21,66 @@ def swap_attributes(sentence: Sentence, draw: random.Random) -> Iterator[Sentenc
     "A room with blue walls and a white sink" gives "A room with white walls and a blue sink".
     """
     pairs = []
-    for p, q in combinations(noun_phrases(sentence), 2):
+    for p, q in combinations(noun_phrases(sentence, bare=True), 2):
         for i in p.attributes:
             for j in q.attributes:
+                if j <= i or _doubles(sentence, p, i, j) or _doubles(sentence, q, j, i):
+                    continue
                 kinds = attribute_kind(sentence.words[i]), attribute_kind(sentence.words[j])
                 pairs.append((kinds[0] != kinds[1], kinds[0] == "other", draw.random(), (i, i + 1), (j, j + 1)))
-        a, b = _group(p), _group(q)
-        if a and b and (len(p.attributes) > 1 or len(q.attributes) > 1):
+        a, b = _group(sentence, p), _group(sentence, q)
+        if a and b and a[1] <= b[0] and (len(p.attributes) > 1 or len(q.attributes) > 1):
             pairs.append((False, True, draw.random(), a, b))
     for *_, first, second in sorted(pairs):
         yield sentence.exchange(first, second)
 
 
-def _group(phrase: Phrase) -> tuple[int, int] | None:
-    """The span of the attributes before the noun."""
-    inside = [i for i in phrase.attributes if phrase.first <= i < phrase.nouns[0]]
-    return (inside[0], inside[-1] + 1) if inside else None
+def _doubles(sentence: Sentence, phrase: Phrase, out: int, into: int) -> bool:
+    """Whether the phrase, given another attribute for one of its own, says one twice ("a small small ring")."""
+    return sentence.words[into].lower() in (sentence.words[i].lower() for i in phrase.attributes if i != out)
+
+
+def _group(sentence: Sentence, phrase: Phrase) -> tuple[int, int] | None:
+    """The span of the attributes before the noun, where they stand together."""
+    end = phrase.nouns[0] if phrase.nouns else phrase.end
+    inside = [i for i in phrase.attributes if phrase.first <= i < end]
+    joined = inside and all(sentence.tags[i][:2] in ("JJ", "CC") for i in range(inside[0], inside[-1] + 1))
+    return (inside[0], inside[-1] + 1) if joined else None
 
 
 @register("swap_nouns", lacking="fewer than two nouns")
 def swap_nouns(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
-    """The nouns of two noun phrases exchanged, attributes left behind: heads first. Each takes the number of its new place."""
-    pairs = []
-    for p, q in combinations(noun_phrases(sentence), 2):
-        pairs += [(i != p.head or j != q.head, draw.random(), i, j) for i in p.nouns for j in q.nouns]
-    for *_, i, j in sorted(pairs):
-        swapped = sentence.exchange((i, i + 1), (j, j + 1))
-        tags = sentence.tags
-        if tags[i] != tags[j] and {tags[i], tags[j]} == {"NN", "NNS"}:
-            for place in (i, j):
-                word, many = swapped.words[place], tags[place] == "NNS"
-                swapped = swapped.put(place, place + 1, [plural(word) if many else singular(word)], [tags[place]])
-        yield swapped
+    """What two noun phrases speak of exchanged, attributes left behind, each in the number of its new place; then the whole
+    phrases; then other single nouns ("kitchen" of "kitchen sink")."""
+    whole, single, pairs = [], [], []
+    phrases = noun_phrases(sentence)
+    for (a, p), (b, q) in combinations(enumerate(phrases), 2):
+        if not _things(sentence, p) or not _things(sentence, q) or _uncounted(sentence, p) or _uncounted(sentence, q):
+            continue
+        pairs.append((draw.random(), (p.nouns[0], p.end), (q.nouns[0], q.end)))
+        if b > a + 1 and (p.nouns[0] > p.begin or q.nouns[0] > q.begin) and not _owns(sentence, q):
+            whole.append((draw.random(), p, q))
+        if len(p.nouns) + len(q.nouns) > 2:
+            single += [(draw.random(), (i, i + 1), (j, j + 1)) for i in _things(sentence, p) for j in _things(sentence, q)]
+    yield from (_renumbered(sentence, a, b) for _, a, b in sorted(pairs))
+    yield from (_exchanged(sentence, p, q) for _, p, q in sorted(whole, key=lambda pair: pair[0]))
+    yield from (_renumbered(sentence, a, b) for _, a, b in sorted(single))
+
+
+def _renumbered(sentence: Sentence, first: tuple[int, int], second: tuple[int, int]) -> Sentence:
+    """Two spans exchanged, their last nouns each in the number of the other."""
+    swapped, tags = sentence.exchange(first, second), sentence.tags
+    ends = first[1] - 1, second[1] - 1
+    if {tags[end] for end in ends} == {"NN", "NNS"}:
+        moved = first[0] + second[1] - second[0] - 1  # the second's end in the first's place
+        for place, tag in ((moved, tags[ends[0]]), (ends[1], tags[ends[1]])):
+            word = swapped.words[place]
+            swapped = swapped.put(place, place + 1, [plural(word) if tag == "NNS" else singular(word)], [tag])
+    return swapped
+
+
+def _things(sentence: Sentence, phrase: Phrase) -> list[int]:
+    return [i for i in phrase.nouns if sentence.words[i].lower() not in GROUPS]
 
 
 # A relation by the one that takes its place. The longest that fits is read.
@@ -108,8 +136,8 @@ def swap_relation(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]
     pairs = list(pairwise(phrases))
     for p, q in draw.sample(pairs, len(pairs)):
         joint, tags = between(sentence, p, q), sentence.tags[p.end : q.begin]
-        relates = any(tag == "IN" or tag[:2] == "VB" for tag in tags) and "," not in joint
-        if relates and joint != ("of",) and not _uncounted(sentence, p) and not _uncounted(sentence, q):
+        relates = any(tag == "IN" or tag[:2] == "VB" for tag in tags) and not {",", "and", "or", "but"} & set(joint)
+        if relates and joint != ("of",) and not _owns(sentence, q) and not _uncounted(sentence, p) and not _uncounted(sentence, q):
             yield _exchanged(sentence, p, q)
 
 
@@ -138,6 +166,10 @@ def _number(sentence: Sentence, i: int) -> bool:
 
 def _uncounted(sentence: Sentence, phrase: Phrase) -> bool:
     return sentence.words[phrase.head].lower() in GROUPS
+
+
+def _owns(sentence: Sentence, phrase: Phrase) -> bool:
+    return sentence.gaps[phrase.end][:2] in ("'s", "’s")
 
 
 def _exchanged(sentence: Sentence, p: Phrase, q: Phrase) -> Sentence:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ...core.errors import MissingExtra, RecipeError
 from ...core.load import near
@@ -14,6 +14,7 @@ from .words import ADJECTIVES, CLOSED, COLORS, COMPOUND_RELATIONS, ING_NOUNS, SI
 __all__ = ["RuleTagger", "Tagger", "TextblobTagger", "open_tagger"]
 
 
+@runtime_checkable
 class Tagger(Protocol):
     """name: what outputs say about where tags came from. A call gives one Penn tag a word; punctuation is a word of its own."""
 
@@ -85,8 +86,7 @@ def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
         if word in CLOSED and word not in ("like", "past", "her", "one", "that", "no"):
             tags[i] = CLOSED[word]
         elif word in COLORS or word in SIZES:
-            fruit = word == "orange" and before == "DT" and after[:2] not in ("NN", "JJ", "CC", "VB", ",")
-            tags[i] = "NN" if fruit else "JJ"
+            tags[i] = "NN" if word == "orange" and before == "DT" and _fruit(low[i + 1 : i + 4], after) else "JJ"
         elif word.endswith("ing") and word not in ING_NOUNS:
             follows = after in ("DT", "IN", "PRP$", "TO", "PRP", "RB", "CC", "") or after in ",."
             inner = before in ("DT", "JJ", "PRP$") and after[:2] == "NN"
@@ -95,6 +95,8 @@ def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
             tags[i] = "JJ" if before != "CC" or word.endswith("ed") else tags[i]
         elif tags[i] in ("VB", "VBP") and (before in ("DT", "JJ", "PRP$") or after in ("VBZ",)):
             tags[i] = "NN"
+        elif tags[i] == "NNS" and before == "NN" and after in ("DT", "PRP$") and not words[i - 1][0].isupper():
+            tags[i] = "VBZ"  # "a man walks a dog"
         elif tags[i] == "VBZ" and before in ("DT", "JJ", "PRP$", "CD") and after not in ("DT", "PRP$"):
             tags[i] = "NNS"
     for i in range(len(low)):
@@ -103,6 +105,11 @@ def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
                 tags[i : i + len(compound)] = ["IN"] * len(compound)
                 break
     return tags
+
+
+def _fruit(following: Sequence[str], tag: str) -> bool:
+    """Whether "an orange" is one, and not the color of what follows."""
+    return tag[:2] not in ("NN", "JJ", "CD") and tag not in ("VBG", "VBN") and not set(following[1:]) & COLORS
 
 
 def _guess(word: str, low: str) -> str:

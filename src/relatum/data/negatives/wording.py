@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import combinations
 
 from .phrases import Phrase, noun_phrases
 from .registry import register
@@ -47,27 +48,53 @@ def negation(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
 
 @register("quantity", lacking="no number and no countable thing", most=4)
 def quantity(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
-    """Another number: words to twelve, digits to twenty, "a" by "two"; nouns and verbs take the number of what they now count."""
-    made = []
-    for phrase in noun_phrases(sentence):
-        word = sentence.words[phrase.begin].lower()
-        counted = [i for i in range(phrase.begin, phrase.first) if sentence.tags[i] == "CD"]
-        if counted and (count := _value(sentence.words[counted[0]])) is not None and _plain_number(sentence, counted[0]):
-            others = [n for n in (count - 2, count - 1, count + 1, count + 2) if 1 <= n <= max(12, count + 1)]
-            made.append(_counted(sentence, phrase, counted[0], draw.choice(others)))
-        elif word in ("a", "an") and sentence.tags[phrase.head] == "NN" and _free(sentence, phrase):
-            made.append(_counted(sentence, phrase, phrase.begin, draw.choice((2, 3))))
+    """The numbers of two things exchanged; then another number: words to twelve, digits to twenty, "a" by "two" or "three".
+    Nouns and verbs take the number of what they now count."""
+    counted = [(phrase, at) for phrase in noun_phrases(sentence) if (at := _number_of(sentence, phrase)) is not None]
+    traded, made = [], []
+    for (p, i), (q, j) in combinations(counted, 2):
+        if _value(sentence.words[i]) != _value(sentence.words[j]) and p.end <= q.begin:
+            first = _counted(sentence, q, j, sentence.words[i])  # the later one first: places before it stay
+            traded.append(_counted(first, p, i, sentence.words[j]))
+    for phrase, at in counted:
+        word = sentence.words[at]
+        count = _value(word) or 1
+        if word.lower() in ("a", "an") and not _free(sentence, phrase):
+            continue
+        other = draw.choice(
+            [n for n in (count - 2, count - 1, count + 1, count + 2) if 1 <= n <= max(12, count + 1) and n != count]
+        )
+        other = draw.choice((2, 3)) if count == 1 else other
+        made.append(_counted(sentence, phrase, at, str(other) if word.isdigit() or other >= len(NUMBERS) else NUMBERS[other]))
+    yield from draw.sample(traded, len(traded))
     yield from draw.sample(made, len(made))
+
+
+def _number_of(sentence: Sentence, phrase: Phrase) -> int | None:
+    """Where a phrase says how many, if it says a number that can be changed."""
+    for i in range(phrase.begin, phrase.first):
+        if sentence.tags[i] == "CD":
+            return i if _value(sentence.words[i]) is not None and _plain_number(sentence, i) else None
+    countable = sentence.tags[_counted_noun(sentence, phrase)] == "NN" and not any(
+        sentence.words[i].lower() in GROUPS for i in (_counted_noun(sentence, phrase), phrase.first)
+    )
+    return phrase.begin if sentence.words[phrase.begin].lower() in ("a", "an") and countable else None
 
 
 def _free(sentence: Sentence, phrase: Phrase) -> bool:
     """A thing that is counted for itself: no idiom ("a lot of"), and no place ("on a street")."""
     before = sentence.words[phrase.begin - 1].lower() if phrase.begin else ""
     placed = phrase.begin and sentence.tags[phrase.begin - 1] in ("IN", "TO") and before not in ("with", "of")
-    return not placed and before != "of" and not any(sentence.words[i].lower() in GROUPS for i in (phrase.head, phrase.first))
+    return (
+        not placed
+        and before != "of"
+        and not any(sentence.words[i].lower() in GROUPS for i in (_counted_noun(sentence, phrase), phrase.first))
+    )
 
 
 def _value(word: str) -> int | None:
+    if word.lower() in ("a", "an"):
+        return 1
     if word.lower() in NUMBERS:
         return NUMBERS.index(word.lower())
     return int(word) if word.isascii() and word.isdigit() and 0 < int(word) <= 20 else None
@@ -78,11 +105,10 @@ def _plain_number(sentence: Sentence, i: int) -> bool:
     return not sentence.gaps[i + 1].strip() and not sentence.gaps[i].strip("\"'“”(,.;:!? \t\n")
 
 
-def _counted(sentence: Sentence, phrase: Phrase, at: int, count: int) -> Sentence:
-    digits = sentence.words[at].isdigit()
-    word = str(count) if digits else NUMBERS[count] if count < len(NUMBERS) else str(count)
-    out = sentence.put(at, at + 1, [word], ["CD"])
-    head, many = phrase.head, count != 1
+def _counted(sentence: Sentence, phrase: Phrase, at: int, word: str) -> Sentence:
+    """The phrase with another number, its noun and verb agreeing."""
+    out = sentence.put(at, at + 1, [word], ["DT" if word.lower() in ("a", "an") else "CD"])
+    head, many = _counted_noun(sentence, phrase), _value(word) != 1
     if sentence.tags[head] in ("NN", "NNS"):
         noun = out.words[head]
         out = out.put(head, head + 1, [plural(noun) if many else singular(noun)], ["NNS" if many else "NN"])
@@ -90,7 +116,18 @@ def _counted(sentence: Sentence, phrase: Phrase, at: int, count: int) -> Sentenc
     follows = phrase.end < len(out.words) and out.tags[phrase.end] in ("VBZ", "VBP", "VBD")
     if was != many and follows and _subject(sentence, phrase):
         out = out.put(phrase.end, phrase.end + 1, [agree(out.words[phrase.end], many)])
+    before = phrase.begin - 1
+    if was != many and before > 0 and out.words[before - 1].lower() == "there":
+        out = out.put(before, before + 1, [agree(out.words[before], many)])
     return out
+
+
+def _counted_noun(sentence: Sentence, phrase: Phrase) -> int:
+    """The last noun, or the group's ("two pairs of shoes")."""
+    for i in range(phrase.first, phrase.nouns[0]):
+        if sentence.words[i].lower() == "of":
+            return i - 1
+    return phrase.head
 
 
 def _subject(sentence: Sentence, phrase: Phrase) -> bool:

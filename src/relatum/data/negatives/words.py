@@ -83,9 +83,9 @@ CLOSED: dict[str, str] = {
         "PRP": "i you he she it we they him her them us me itself himself herself themselves one's someone something",
         "PRP$": "his its their my your our",
         "MD": "can could may might will would shall should must",
-        "VBZ": "is has does",
-        "VBP": "are have do am",
-        "VBD": "was were had did",
+        "VBZ": "is has does isn't doesn't",
+        "VBP": "are have do am aren't don't",
+        "VBD": "was were had did wasn't weren't",
         "VB": "be",
         "VBN": "been",
         "VBG": "being having doing",
@@ -219,7 +219,7 @@ def article(following: str) -> str:
     return "an" if _AN.match(following) and not _A.match(following) else "a"
 
 
-_BE = (("is", "are"), ("was", "were"), ("has", "have"), ("does", "do"))
+_BE = (("is", "are"), ("was", "were"), ("has", "have"), ("does", "do"), ("isn't", "aren't"), ("wasn't", "weren't"))
 
 
 def agree(verb: str, many: bool) -> str:
