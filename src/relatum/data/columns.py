@@ -19,6 +19,8 @@ STOCK: dict[str, tuple[str, ...]] = {
     "source_caption": ("original_prompt", "input_prompt", "source_caption"),
     "target_caption": ("edited_prompt", "output_prompt", "target_caption"),
     "mask": ("mask", "changed"),
+    "negative": ("negative_image",),
+    "negative_caption": ("negative_caption", "negative_captions"),
     "group": ("group",),
     "id": ("id",),
 }
@@ -63,7 +65,8 @@ def _take(found: dict[str, str], role: str, stock: Sequence[str], free: Sequence
 
 
 def require(rows: Sequence[Row], images: Iterable[str] = (), texts: Iterable[str] = (), where: str = "data") -> None:
-    """DataError unless every row has these images ("source", "target") and texts ("instruction", "source", "target").
+    """DataError unless every row has these images ("source", "target", "negative") and texts ("instruction", "source", "target",
+    "negative.1" and so on).
 
     The message names the first row without, the stock names looked for, the columns that the file has, and the nearest of them.
     """
@@ -76,7 +79,8 @@ def require(rows: Sequence[Row], images: Iterable[str] = (), texts: Iterable[str
                 raise _missing(row, "image", name, name, where)
         for name in texts:
             if name not in row.texts:
-                raise _missing(row, "text", name, {text: role for role, text in TEXTS.items()}.get(name, name), where)
+                role = {text: role for role, text in TEXTS.items()}.get(name, name)
+                raise _missing(row, "text", name, "negative_caption" if name.startswith("negative.") else role, where)
 
 
 def _missing(row: Row, kind: str, name: str, role: str, where: str) -> DataError:

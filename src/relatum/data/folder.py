@@ -28,8 +28,9 @@ class Folder:
     """A folder with metadata.jsonl or metadata.csv (file names relative to it), or images with a sidecar .txt caption each.
 
     path: the folder, or the metadata file itself. columns: column by role (source, target, instruction, source_caption,
-    target_caption, mask, group, id) where the names are not stock ones; Hugging Face's `file_name` and `..._file_name` are
-    read as `image` and `...`. on_bad_row: "stop", or "skip" (every image is decoded at listing). ground: color behind transparency.
+    target_caption, mask, negative, negative_caption, group, id) where the names are not stock ones; Hugging Face's `file_name` and
+    `..._file_name` are read as `image` and `...`. A negative_caption may be a list, the hardest first.
+    on_bad_row: "stop", or "skip" (every image is decoded at listing). ground: color behind transparency.
     Ids default to file and line, groups to the digest of the source image (of the target, where there is no source).
     A path or link that leaves the folder is refused. Example: rows = Folder("data/edits").rows()
     """

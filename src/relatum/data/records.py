@@ -95,7 +95,10 @@ def _row(record: Record, policy: Policy, digests: dict[Any, str]) -> Row:
     if _present(values, roles.get("mask")):
         content, name = record.content(roles["mask"])
         masks["changed"] = StoredMask(content, f"{record.where} (mask: {shown(name)})", images.get("source") or images["target"])
+    if _present(values, roles.get("negative")):
+        images["negative"] = _image(record, roles["negative"], "negative", policy)
     texts = {name: text for role, name in TEXTS.items() if role in roles and (text := _text(record, roles[role], role))}
+    texts |= _negatives(record, roles.get("negative_caption"))
     needed = "instruction" if "instruction" in roles else "target_caption" if "source" not in roles else ""
     if needed in roles and TEXTS[needed] not in texts:
         raise DataError(f"{record.where}: no {needed.replace('_', ' ')} ({roles[needed]} is missing or empty)")
@@ -123,6 +126,19 @@ def _text(record: Record, column: str, role: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{record.where}: {role} ({column}) is {type(value).__name__} {value!r}, expected text")
     return _utf8(value, f"{record.where}: {role} ({column})").strip()
+
+
+def _negatives(record: Record, column: str | None) -> dict[str, str]:
+    """Wrong captions as "negative.1" and so on, from one text or a list of them."""
+    found = record.values.get(column) if column else None
+    if not isinstance(found, list | tuple):
+        text = _text(record, column, "negative caption") if column else ""
+        return {"negative.1": text} if text else {}
+    what = f"{record.where}: negative caption ({column})"
+    for number, text in enumerate(found, 1):
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{what}: number {number} is {text!r}, expected text")
+    return {f"negative.{number}": _utf8(text, what).strip() for number, text in enumerate(found, 1)}
 
 
 def _word(record: Record, column: str) -> str:

@@ -48,7 +48,8 @@ class Row:
 
     id: unique in its data set. group: rows of one group never straddle a split.
     images: "source", "target" (edits) or "target" alone (text to image). masks: "changed": white where the edit may change pixels.
-    texts: "instruction", "source", "target" (captions). facts: anything else; the toy world's truth.
+    texts: "instruction", "source", "target" (captions). Wrong ones, where there are: texts "negative.1" to "negative.k" of the
+    target, hardest first; image "negative", of which the target's caption is wrong. facts: anything else; the toy world's truth.
     where: file and row, for messages.
     """
 
