@@ -39,6 +39,16 @@ TINY: dict[str, dict[str, Any]] = {
     "demo": {"model.pretrained_model_name_or_path": "FOLDER/base_edit/final"},
     "full": {"model.pretrained_model_name_or_path": "FOLDER/base_edit/final"},
     "rollouts": {"model.pretrained_model_name_or_path": "FOLDER/base_edit/final"},
+    "clip_plain": {"model.pretrained_model_name_or_path": "FOLDER/base_clip/final"},
+    "clip_diffusion": {
+        "model.pretrained_model_name_or_path": "FOLDER/base_clip/final",
+        "model.diffusion": "FOLDER/base_text_to_image/final",
+    },
+    "probing": {"model.pretrained_model_name_or_path": "FOLDER/base_text_to_image/final"},
+    "tuning": {
+        "model.pretrained_model_name_or_path": "FOLDER/base_text_to_image/final",
+        "model.begin": "FOLDER/probing/final",
+    },
 }
 EVERY = {
     "data.resolution": 16,

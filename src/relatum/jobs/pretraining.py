@@ -21,10 +21,11 @@ from ..models.families.clip import TwoTowers, save_clip
 from ..models.families.fresh import NewAutoencoder, NewClip, NewTinyConv
 from ..recipe import Recipe
 from ..tasks.base import Needs, Task
+from .tuning import TUNED, tuned_job
 
 __all__ = ["ENCODERS", "encoder_job"]
 
-ENCODERS = ("new_autoencoder", "new_clip", "new_tinyconv")  # kinds of [model] that this file trains
+ENCODERS = ("new_autoencoder", "new_clip", "new_tinyconv", *TUNED)  # kinds of [model] that this file and tuning.py train
 _WORDS = 20_000  # rows whose texts the tokenizer learns from
 
 
@@ -41,6 +42,8 @@ def encoder_job(
 ) -> Job:
     """The job of a recipe whose [model] kind is one of ENCODERS; `task` says which image and text column are read."""
     settings: Any = family.build(recipe.model, "model")
+    if recipe.model["kind"] in TUNED:
+        return tuned_job(recipe, settings, task, train, test, step, folder, signature)
     needs = Needs(settings.columns, (*settings.columns, *settings.spoken)) if isinstance(settings, NewClip) else task.needs
     rows, held_out = (RawRows(side, needs, recipe.data.resolution, on_bad_row=recipe.data.on_bad_row) for side in (train, test))
     if isinstance(settings, NewAutoencoder):

@@ -1,0 +1,269 @@
+"""Trains, judges and writes docs/studies/representations.md: CLIP from diffusion, and discriminative probing, on the toy world.
+
+usage: python docs/write_representations.py [--seeds 6] [--items 120] [--updates 300] [--runs runs/representations] [--extra]
+
+What is finished is not done again, so the command may be stopped and run again, or run with more seeds.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from relatum.atomic import write_text
+from relatum.compare.significance import sign_flip
+from relatum.compare.statistics import Bootstrap, Interval
+from relatum.data.benchmarks.winoworld import Winoworld
+from relatum.engine.match import ClipScorer, DiffusionScorer, Matching, Scorer
+from relatum.engine.probe import open_probed
+from relatum.jobs.training import train_recipe
+from relatum.metrics.extractors import open_extractor
+from relatum.models.families.stable_diffusion import open_stable_diffusion
+from relatum.recipe import read_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "studies" / "representations.md"
+ASKS = ("text", "image", "group")
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+# arm: recipe, what differs from it. PROBE: the probing run of the same seed.
+ARMS: dict[str, tuple[str, list[str]]] = {
+    "clip plain": ("clip_plain", []),
+    "clip diffusion": ("clip_diffusion", []),
+    "probing": ("probing", []),
+    "unet plain": ("tuning", ["model.matching=0", 'model.begin=""']),
+    "unet tuned": ("tuning", ['model.begin="PROBE"']),
+    "clip no caption": ("clip_diffusion", ["model.caption=null"]),
+    "clip norms plain": ("clip_plain", ['model.train={ kind = "partial", pattern = "norm" }']),
+    "clip norms diffusion": ("clip_diffusion", ['model.train={ kind = "partial", pattern = "norm" }']),
+}
+EXTRA = ("clip no caption", "clip norms plain", "clip norms diffusion")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--items", type=int, default=120)
+    parser.add_argument("--runs", type=Path, default=Path("runs/representations"))
+    parser.add_argument("--extra", action="store_true", help="the controls too: no caption, layer norms alone")
+    parser.add_argument("--page-only", action="store_true", help="write the page of the results that are there")
+    parser.add_argument("--updates", type=int, default=300, help="of a fine-tuning; a probe alone gets twice as many")
+    args = parser.parse_args()
+    if not args.page_only:
+        run(args)
+        extra = " --extra" if args.extra else ""
+        write_text(args.runs / "command.txt", f" --seeds {args.seeds} --items {args.items} --updates {args.updates}{extra}")
+    write_page(args.runs)
+
+
+def run(args: argparse.Namespace) -> None:
+    study = Study(args.runs, args.items)
+    study.judge("clip base", None, {"": lambda: ClipScorer(open_extractor("clip"))})
+    study.judge("unet base", None, {"": lambda: diffusion("relatum:toy")})
+    names = [name for name in ARMS if args.extra or name not in EXTRA]
+    for seed in range(args.seeds):
+        for name in names:
+            recipe, changes = ARMS[name]
+            folder = args.runs / f"{name.replace(' ', '-')}-{seed}"
+            changes = [change.replace("PROBE", str((args.runs / f"probing-{seed}" / "final").resolve())) for change in changes]
+            own = [f"seed={seed}", f'output_dir="{folder}"', "train.sample_rows=0", f'cache_dir="{args.runs / "cache"}"']
+            own += [f"train.max_train_steps={args.updates * (2 if name == 'probing' else 1)}"]
+            if study.has(name, seed):
+                continue
+            result = train_recipe(read_recipe(recipe, [*own, *changes]), quiet=True)
+            study.judge(name, seed, scorers(name, folder / "final"), {"seconds": result.seconds, "held_out": result.held_out})
+
+
+def scorers(name: str, final: Path) -> dict:
+    """How an arm's finished model is asked: a CLIP, a probe, and where the UNet was trained, its own denoising error."""
+    if name.startswith("clip"):
+        return {"": lambda: ClipScorer(open_extractor(str(final)))}
+    asked = {} if name == "unet plain" else {"probe": lambda: open_probed(final)}
+    return asked if name == "probing" else {"": lambda: diffusion(str(final)), **asked}
+
+
+def diffusion(name: str) -> DiffusionScorer:
+    return DiffusionScorer(open_stable_diffusion(name, 0), Matching(levels=8))
+
+
+class Study:
+    """Results by arm and seed, one JSON file each."""
+
+    def __init__(self, folder: Path, items: int) -> None:
+        self.folder = folder / "results"
+        self.items = Winoworld(count=items, split="test").items()
+        self.images = torch.stack([image.pixels(32) for item in self.items for image in item.images])
+        self.texts = [text for item in self.items for text in item.texts]
+
+    def file(self, name: str, seed: int | None) -> Path:
+        return self.folder / f"{name.replace(' ', '-')}{'' if seed is None else f'-{seed}'}.json"
+
+    def has(self, name: str, seed: int | None) -> bool:
+        file = self.file(name, seed)
+        return file.is_file() and json.loads(file.read_text())["items"] == [item.id for item in self.items]
+
+    def judge(self, name: str, seed: int | None, scorers: dict, about: dict | None = None) -> None:
+        if self.has(name, seed):
+            return
+        right = {which: self.right(make()) for which, make in scorers.items()}
+        table = {"items": [item.id for item in self.items], "tags": [item.tag for item in self.items], "right": right}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.file(name, seed), json.dumps({**table, **(about or {})}) + "\n")
+        print(time.strftime("%H:%M:%S"), name, seed, {k: [round(float(np.mean(v[a])), 3) for a in ASKS] for k, v in right.items()})  # noqa: T201
+
+    def right(self, scorer: Scorer) -> dict[str, list[float]]:
+        """1 or 0 by item, as Winoground judges: ties are wrong."""
+        n = len(self.items)
+        pairs = torch.tensor([[2 * i + a, 2 * i + b] for i in range(n) for a in (0, 1) for b in (0, 1)])
+        scores = scorer(self.images, self.texts, pairs).reshape(n, 2, 2)
+        null = scorer.null(self.images)
+        normal = scores if null is None else scores - null.reshape(n, 2, 1)
+        text = (scores[:, 0, 0] > scores[:, 0, 1]) & (scores[:, 1, 1] > scores[:, 1, 0])
+        image = (normal[:, 0, 0] > normal[:, 1, 0]) & (normal[:, 1, 1] > normal[:, 0, 1])
+        return {"text": text.float().tolist(), "image": image.float().tolist(), "group": (text & image).float().tolist()}
+
+
+def load(runs: Path, name: str, which: str = "") -> dict[int | None, dict]:
+    """{seed: {"text": [...], ...}}, by item; None for a model that was not trained here."""
+    out: dict[int | None, dict] = {}
+    for file in sorted((runs / "results").glob("*.json")):
+        stem, _, tail = file.stem.rpartition("-")
+        seed, arm = (int(tail), stem) if tail.isdigit() else (None, file.stem)
+        if arm == name.replace(" ", "-"):
+            table = json.loads(file.read_text())
+            if which in table["right"]:
+                out[seed] = {
+                    **table["right"][which],
+                    "tags": table["tags"],
+                    "held_out": table.get("held_out"),
+                    **{"seconds": table.get("seconds")},
+                }
+    return out
+
+
+def stacked(found: dict[int | None, dict], ask: str, seeds: Sequence[int | None]) -> np.ndarray:
+    return np.array([found[seed][ask] for seed in seeds])
+
+
+def words(interval: Interval, sign: bool = False) -> str:
+    mark = "+" if sign else ""
+    return f"{100 * interval.value:{mark}.1f} ({100 * interval.low:{mark}.1f} to {100 * interval.high:{mark}.1f})"
+
+
+def estimates(runs: Path, rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """A line a model: label, arm, which of its scorers."""
+    lines = ["| % right of Winoworld | text | image | group | seeds |", "|---|---|---|---|---|"]
+    for label, name, which in rows:
+        found = load(runs, name, which)
+        if not found:
+            continue
+        seeds = list(found)
+        cells = []
+        for ask in ASKS:
+            scores = stacked(found, ask, seeds)
+            cells.append(words(Bootstrap(*scores.shape).mean(scores, trained=seeds != [None])))
+        lines.append(f"| {label} | {' | '.join(cells)} | {'–' if seeds == [None] else len(seeds)} |")
+    return lines
+
+
+def differences(runs: Path, rows: Sequence[tuple[str, tuple[str, str], tuple[str, str]]]) -> list[str]:
+    """A line a comparison: label, (arm, scorer), (baseline, scorer); paired by seed and item."""
+    lines = ["| difference, points | text | image | group | seeds |", "|---|---|---|---|---|"]
+    for label, arm, baseline in rows:
+        ours, theirs = load(runs, *arm), load(runs, *baseline)
+        if list(theirs) == [None]:
+            theirs = dict.fromkeys(ours, theirs[None])
+        seeds = [seed for seed in ours if seed in theirs]
+        if not seeds:
+            continue
+        cells = []
+        for ask in ASKS:
+            a, b = stacked(ours, ask, seeds), stacked(theirs, ask, seeds)
+            interval = Bootstrap(*a.shape).difference(a, b)
+            cells.append(f"{words(interval, True)}, p {sign_flip((a - b).mean(1)):.2g}")
+        lines.append(f"| {label} | {' | '.join(cells)} | {len(seeds)} |")
+    return lines
+
+
+def by_kind(runs: Path, rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    lines = ["| % right, text / image | binding | relation | order |", "|---|---|---|---|"]
+    for label, name, which in rows:
+        found = load(runs, name, which)
+        if not found:
+            continue
+        tags = np.array(next(iter(found.values()))["tags"])
+        cells = []
+        for kind in ("binding", "relation", "order"):
+            shares = [100 * stacked(found, ask, list(found))[:, tags == kind].mean() for ask in ("text", "image")]
+            cells.append(" / ".join(f"{share:.0f}" for share in shares))
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return lines
+
+
+def held_out(runs: Path) -> str:
+    """What tuning does to the denoising error of held-out rows."""
+    said = []
+    for label, name in (("plain", "unet plain"), ("tuned", "unet tuned")):
+        found = load(runs, name)
+        errors = [one["held_out"]["held_out"]["denoising"]["mean"] for one in found.values()]
+        if errors:
+            said.append(f"{label} {np.mean(errors):.4f} ({min(errors):.4f} to {max(errors):.4f} over seeds)")
+    return f"Squared denoising error of held-out rows after the same updates: {', '.join(said)}." if said else ""
+
+
+def write_page(runs: Path) -> None:
+    clips = [
+        ("bundled CLIP", "clip base", ""),
+        ("plain fine-tuning", "clip plain", ""),
+        ("with the diffusion score", "clip diffusion", ""),
+    ]
+    clips += [("the same, no caption told (control)", "clip no caption", "")]
+    clips += [
+        ("layer norms alone, plain", "clip norms plain", ""),
+        ("layer norms alone, with the score", "clip norms diffusion", ""),
+    ]
+    unets = [
+        ("bundled UNet", "unet base", ""),
+        ("LoRA, denoising alone", "unet plain", ""),
+        ("LoRA, probing and denoising", "unet tuned", ""),
+    ]
+    probes = [("probe, UNet frozen", "probing", "probe"), ("probe, UNet tuned", "unet tuned", "probe")]
+    seconds = sum(one["seconds"] or 0 for name in ARMS for one in (load(runs, name) or load(runs, name, "probe")).values())
+    file = runs / "command.txt"
+    command = f"python docs/write_representations.py{file.read_text() if file.exists() else ''}"
+    about = (
+        f"Written {date.today().isoformat()} by `{command}` on two shared CPU cores "
+        f"({seconds / 60:.0f} minutes of training). Percent, 95 % intervals over seeds and items; p by sign flips over seeds."
+    )
+    lines = [about, "", "### CLIP", "", *estimates(runs, clips), ""]
+    plain = ("clip plain", "")
+    lines += differences(
+        runs,
+        [
+            ("plain fine-tuning − bundled", plain, ("clip base", "")),
+            ("diffusion score − plain", ("clip diffusion", ""), plain),
+            ("diffusion score − no caption told", ("clip diffusion", ""), ("clip no caption", "")),
+            ("layer norms alone: diffusion score − plain", ("clip norms diffusion", ""), ("clip norms plain", "")),
+        ],
+    )
+    lines += ["", "### The UNet and its probe", "", *estimates(runs, [*unets, *probes]), ""]
+    lines += differences(
+        runs,
+        [
+            ("denoising alone − bundled", ("unet plain", ""), ("unet base", "")),
+            ("probing and denoising − denoising alone", ("unet tuned", ""), ("unet plain", "")),
+            ("probe: UNet tuned − frozen", ("unet tuned", "probe"), ("probing", "probe")),
+        ],
+    )
+    lines += ["", held_out(runs), "", "### By kind of question", "", *by_kind(runs, [*clips, *unets, *probes]), ""]
+    text = PAGE.read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN)
+    write_text(PAGE, f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()
