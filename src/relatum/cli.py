@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     _edit_parser(verbs)
     _animate_parser(verbs)
     _evaluate_parser(verbs)
+    _negatives_parser(verbs)
     return parser
 
 
@@ -160,6 +161,22 @@ def _evaluate_parser(verbs: Any) -> None:
     )
     evaluate.add_argument("--output", type=Path, help="write the estimates as JSON, of videos with the values by frame")
     evaluate.set_defaults(run=_evaluate)
+
+
+def _negatives_parser(verbs: Any) -> None:
+    negatives = verbs.add_parser("negatives", help="write wrong captions of captions, by rules or a language model")
+    negatives.add_argument("captions", type=Path, help=".txt, .jsonl, .csv or .parquet")
+    negatives.add_argument("--output", type=Path, required=True, help="the .jsonl to write, one line a caption")
+    negatives.add_argument("--column", default="", help="the column of captions (default: caption, text or edited_prompt)")
+    negatives.add_argument("--rules", nargs="+", metavar="RULE", help="which rules (default: all; none with --model)")
+    negatives.add_argument("--count", type=int, help="at most so many a caption, hardest first (default: all)")
+    negatives.add_argument("--key", type=int, default=0, help="another draw of the rules")
+    negatives.add_argument("--tagger", choices=("auto", "textblob", "rules"), default="auto", help="part-of-speech tags")
+    negatives.add_argument("--model", help="language model that rewrites: folder or hub id")
+    negatives.add_argument("--template", action="append", help="attribute, relation, object, confusing, or a file; again for more")
+    negatives.add_argument("--temperature", type=float, default=0.0, help="of the language model; 0 draws nothing")
+    negatives.add_argument("--report", action="store_true", help="say how well text alone tells them from captions")
+    negatives.set_defaults(run=_negatives)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -258,6 +275,26 @@ def _evaluate(args: argparse.Namespace) -> None:
         from .atomic import write_text
 
         write_text(args.output, json.dumps(evaluation.plain(), indent=2, allow_nan=False) + "\n")
+
+
+def _negatives(args: argparse.Namespace) -> None:
+    from .core.errors import RecipeError
+    from .data.negatives.rows import NegativeSettings
+    from .data.negatives.rules import RULES
+    from .jobs.negatives import NONE, lines_of, make_negatives, read_captions
+    from .jobs.opening import device
+    from .models.rewriter import Decoding, find_template, open_rewriter
+
+    if args.model is None and (args.template or args.temperature):
+        raise RecipeError("negatives: --template and --temperature are for a language model; name one with --model")
+    templates = [find_template(name) for name in args.template or (["confusing"] if args.model else [])]
+    count = NONE if args.count is None else args.count
+    settings = NegativeSettings(tuple(args.rules or RULES), count, args.key, tagger=args.tagger)
+    captions = read_captions(args.captions, args.column)
+    writer = open_rewriter(args.model, Decoding(temperature=args.temperature, seed=args.key), device()) if args.model else None
+    ruled = args.rules is not None or writer is None
+    print("\n".join(lines_of(make_negatives(captions, args.output, settings, writer, templates, args.report, ruled))))
+    print(args.output)
 
 
 def _check_evaluate(args: argparse.Namespace) -> None:

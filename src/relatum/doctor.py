@@ -13,6 +13,7 @@ NEEDED = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetenso
 EXTRAS = {
     "data": ("datasets", "webdataset"),
     "tensorboard": ("tensorboard",),
+    "text": ("textblob",),
     "video": ("av", "cv2", "scenedetect"),
     "docs": ("mkdocs",),
     "dev": ("pytest", "ruff", "pyright"),
