@@ -13,7 +13,6 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from relatum.atomic import write_text
 from relatum.compare.significance import sign_flip
@@ -21,6 +20,7 @@ from relatum.compare.statistics import Bootstrap, Interval
 from relatum.data.benchmarks.winoworld import Winoworld
 from relatum.engine.match import ClipScorer, DiffusionScorer, Matching, Scorer
 from relatum.engine.probe import open_probed
+from relatum.jobs.matching import match_items
 from relatum.jobs.training import train_recipe
 from relatum.metrics.extractors import open_extractor
 from relatum.models.families.stable_diffusion import open_stable_diffusion
@@ -37,11 +37,12 @@ ARMS: dict[str, tuple[str, list[str]]] = {
     "probing": ("probing", []),
     "unet plain": ("tuning", ["model.matching=0", 'model.begin=""']),
     "unet tuned": ("tuning", ['model.begin="PROBE"']),
+    "clip fresh map": ("clip_diffusion", ["model.map=fresh"]),
     "clip no caption": ("clip_diffusion", ["model.caption=null"]),
     "clip norms plain": ("clip_plain", ['model.train={ kind = "partial", pattern = "norm" }']),
     "clip norms diffusion": ("clip_diffusion", ['model.train={ kind = "partial", pattern = "norm" }']),
 }
-EXTRA = ("clip no caption", "clip norms plain", "clip norms diffusion")
+EXTRA = ("clip fresh map", "clip no caption", "clip norms plain", "clip norms diffusion")
 
 
 def main() -> None:
@@ -96,8 +97,6 @@ class Study:
     def __init__(self, folder: Path, items: int) -> None:
         self.folder = folder / "results"
         self.items = Winoworld(count=items, split="test").items()
-        self.images = torch.stack([image.pixels(32) for item in self.items for image in item.images])
-        self.texts = [text for item in self.items for text in item.texts]
 
     def file(self, name: str, seed: int | None) -> Path:
         return self.folder / f"{name.replace(' ', '-')}{'' if seed is None else f'-{seed}'}.json"
@@ -117,14 +116,8 @@ class Study:
 
     def right(self, scorer: Scorer) -> dict[str, list[float]]:
         """1 or 0 by item, as Winoground judges: ties are wrong."""
-        n = len(self.items)
-        pairs = torch.tensor([[2 * i + a, 2 * i + b] for i in range(n) for a in (0, 1) for b in (0, 1)])
-        scores = scorer(self.images, self.texts, pairs).reshape(n, 2, 2)
-        null = scorer.null(self.images)
-        normal = scores if null is None else scores - null.reshape(n, 2, 1)
-        text = (scores[:, 0, 0] > scores[:, 0, 1]) & (scores[:, 1, 1] > scores[:, 1, 0])
-        image = (normal[:, 0, 0] > normal[:, 1, 0]) & (normal[:, 1, 1] > normal[:, 0, 1])
-        return {"text": text.float().tolist(), "image": image.float().tolist(), "group": (text & image).float().tolist()}
+        results = match_items(scorer, self.items, 32, ASKS, strict=True)
+        return {ask: [result.right[ask] for result in results] for ask in ASKS}
 
 
 def load(runs: Path, name: str, which: str = "") -> dict[int | None, dict]:
@@ -221,6 +214,7 @@ def write_page(runs: Path) -> None:
         ("plain fine-tuning", "clip plain", ""),
         ("with the diffusion score", "clip diffusion", ""),
     ]
+    clips += [("the same, the linear map drawn, as in the paper", "clip fresh map", "")]
     clips += [("the same, no caption told (control)", "clip no caption", "")]
     clips += [
         ("layer norms alone, plain", "clip norms plain", ""),

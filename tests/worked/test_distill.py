@@ -112,6 +112,22 @@ def test_the_caption_is_told_unless_it_is_not() -> None:
     assert (own - null).abs().min() > 0
 
 
+def test_the_fitted_map_finds_a_line() -> None:
+    """Latents that are 3 f0 - 2 f1 + 5 of the image vectors' first two numbers in every cell: so are the map's, off the ridge."""
+    opened = tiny_clip()
+    network, ids = DrawingClip(opened, (4, 2, 2)), torch.zeros(1, 4, dtype=torch.long)
+    pixels = torch.randn(40, 3, 16, 16).clamp(-1, 1) * torch.linspace(0.1, 1, 40)[:, None, None, None]
+    with torch.no_grad():
+        vectors = network(pixels, ids).images
+        wanted = (3 * vectors[:, 0] - 2 * vectors[:, 1] + 5)[:, None, None, None].expand(-1, 4, 2, 2)
+        network.fit(pixels, wanted, ridge=0.0)
+        drawn = network(pixels, ids).latents
+        network.fit(pixels, wanted, ridge=1e6)
+        flat = network(pixels, ids).latents
+    assert torch.allclose(drawn, wanted, atol=2e-3)
+    assert torch.allclose(flat, wanted.mean(0).expand_as(flat), atol=1e-3)
+
+
 def test_layer_norms_alone() -> None:
     opened = tiny_clip()
     make_trainable(opened.clip, Trainable("partial", pattern="norm"))

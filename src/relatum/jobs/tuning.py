@@ -24,6 +24,7 @@ from .opening import device, encode
 
 __all__ = ["TUNED", "tuned_job"]
 
+FITTED = 512  # pictures that the map to latents is fitted to
 TUNED = ("clip", "probe")  # kinds of [model] that this file trains
 
 

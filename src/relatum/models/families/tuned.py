@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from ...core.errors import DataError, RecipeError
 from ...core.registry import family
-from ...core.shapes import Pixels
+from ...core.shapes import Latents, Pixels
 from ..folder import quiet
 from ..probe import ProbeSettings
 from ..trainable import Trainable
-from .clip import MEAN, STD, TwoTowers, save_clip
+from .clip import MEAN, STD, TwoTowers, image_features, save_clip
 
 __all__ = ["ClipSettings", "Drawing", "DrawingClip", "OpenedClip", "ProbedSettings"]
 
@@ -33,7 +33,8 @@ class ClipSettings:
     pretrained_model_name_or_path: "clip", the bundled one, or a folder or hub id of a CLIPModel. train: which of its weights;
     { kind = "partial", pattern = "norm" } is the paper's choice, layer norms alone. weight: lambda of the denoising score, 0 for
     plain fine-tuning. diffusion: the judge, a Stable Diffusion by folder, bundled name or hub id. caption: what it is told; "null",
-    no caption, is a control.
+    no caption, is a control. map: how the linear map to latents begins, "fitted" to the latents of training pictures by least
+    squares, or "fresh", drawn, as in the paper: near zero latents, which a judge denoises well whatever CLIP keeps.
     """
 
     pretrained_model_name_or_path: str = "clip"
@@ -41,6 +42,7 @@ class ClipSettings:
     weight: float = 0.0
     diffusion: str = "relatum:toy"
     caption: Literal["own", "null"] = "own"
+    map: Literal["fitted", "fresh"] = "fitted"
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
@@ -110,13 +112,28 @@ class DrawingClip(nn.Module):
         self.normal = None if (tuple(mean), tuple(std)) == (MEAN, STD) else (torch.tensor(mean), torch.tensor(std))
 
     def forward(self, pixels: Pixels, input_ids: Tensor) -> Drawing:
-        """pixels in [-1, 1], brought to the mean and deviation that this CLIP expects."""
-        if self.normal is not None:
-            mean, std = (v.to(pixels)[:, None, None] for v in self.normal)
-            pixels = ((pixels + 1) / 2 - mean) / std
-        images, texts, scale, states, embeddings = self.towers(pixels, input_ids)
+        images, texts, scale, states, embeddings = self.towers(self._normalized(pixels), input_ids)
         drawn = None if self.map is None else self.map(images).unflatten(1, self.shape)
         return Drawing(images, texts, scale, states, embeddings, drawn)
+
+    def _normalized(self, pixels: Pixels) -> Pixels:
+        """Pixels in [-1, 1] with the mean and deviation that this CLIP expects."""
+        if self.normal is None:
+            return pixels
+        mean, std = (v.to(pixels)[:, None, None] for v in self.normal)
+        return ((pixels + 1) / 2 - mean) / std
+
+    @torch.no_grad()
+    def fit(self, pixels: Pixels, latents: Latents, ridge: float = 1e-3) -> None:
+        """Sets the map to the least squares from the image vectors of `pixels` to their `latents`; the bias has no ridge."""
+        assert self.map is not None
+        found = image_features(self.towers.clip, self._normalized(pixels)).double()
+        flat = latents.flatten(1).double()
+        centered = found - found.mean(0)
+        gram = centered.T @ centered + ridge * len(found) * torch.eye(found.shape[1], dtype=torch.float64, device=found.device)
+        weight = torch.linalg.solve(gram, centered.T @ (flat - flat.mean(0)))
+        self.map.weight.copy_(weight.T)
+        self.map.bias.copy_(flat.mean(0) - found.mean(0) @ weight)
 
 
 @family("probe")
