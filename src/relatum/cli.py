@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _animate_parser(verbs)
     _evaluate_parser(verbs)
     _negatives_parser(verbs)
+    _match_parser(verbs)
     return parser
 
 
@@ -177,6 +178,33 @@ def _negatives_parser(verbs: Any) -> None:
     negatives.add_argument("--temperature", type=float, default=0.0, help="of the language model; 0 draws nothing")
     negatives.add_argument("--report", action="store_true", help="say how well text alone tells them from captions")
     negatives.set_defaults(run=_negatives)
+
+
+def _match_parser(verbs: Any) -> None:
+    match = verbs.add_parser("match", help="score images against captions with a text-to-image model, or put a benchmark to it")
+    match.add_argument("model", help="run folder, pipeline folder, bundled name (relatum:toy) or hub id; with --scorer clip a CLIP")
+    match.add_argument("--benchmark", help="winoworld, winoground, aro, imagecode, gdbench, retrieval, ...")
+    match.add_argument("-o", dest="overrides", action="append", default=[], metavar="key=value", help="a setting of the benchmark")
+    match.add_argument("--limit", type=int, help="only the benchmark's first items")
+    match.add_argument("--images", type=Path, help="a folder of images, or one, to score with all captions")
+    match.add_argument("--captions", type=Path, help="captions: .txt one a line, .json list, .jsonl with text or caption")
+    match.add_argument("--text", action="append", default=[], help="a caption; again: another")
+    match.add_argument(
+        "--fast",
+        nargs="?",
+        const="text",
+        choices=("text", "image"),
+        help="only the best text of each image, or the best image of each text",
+    )
+    match.add_argument("--delta", type=float, default=0.01, help="with --fast: chance of missing the full ranking's winner")
+    match.add_argument("--levels", type=int, default=16, help="noise levels a pair (default 16)")
+    match.add_argument("--seed", type=int, default=0, help="of levels and noise, which all pairs share")
+    match.add_argument("--error", choices=("squared", "norm"), default="squared")
+    match.add_argument("--batch-size", type=int, default=64, help="UNet evaluations at once")
+    match.add_argument("--resolution", type=int, help="edge in pixels (default: what the model was trained at)")
+    match.add_argument("--scorer", choices=("diffusion", "clip"), default="diffusion", help="clip: the control, cosines of a CLIP")
+    match.add_argument("--output", type=Path, help="results: .jsonl by item, or for --images .csv; the same command goes on")
+    match.set_defaults(run=_match)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -295,6 +323,33 @@ def _negatives(args: argparse.Namespace) -> None:
     ruled = args.rules is not None or writer is None
     print("\n".join(lines_of(make_negatives(captions, args.output, settings, writer, templates, args.report, ruled))))
     print(args.output)
+
+
+def _match(args: argparse.Namespace) -> None:
+    from .core.errors import RecipeError
+    from .engine.match import Matching
+    from .jobs import scoring
+
+    if (args.benchmark is None) == (args.images is None):
+        raise RecipeError("match takes --benchmark KIND, or --images FOLDER with --captions FILE or --text; see --help")
+    sides = {"--limit": args.limit, "-o": args.overrides} if args.images else {"--captions": args.captions, "--text": args.text}
+    if not args.images:
+        sides["--fast"] = args.fast
+    for option, value in sides.items():
+        if value not in (None, []):
+            raise RecipeError(f"match: {option} does not go with {'--images' if args.images else '--benchmark'}")
+    given = None
+    if args.images:
+        given = scoring.Given(scoring.given_images(args.images), scoring.given_captions(args.captions, args.text))
+    settings = Matching(args.levels, batch_size=args.batch_size, seed=args.seed, error=args.error)
+    scorer, size = scoring.open_scorer(args.model, settings, args.scorer, args.resolution)
+    if given is None:
+        own = scoring.settings_of(args.overrides)
+        print(scoring.match_benchmark(args.model, scorer, size, args.benchmark, own, args.output, args.limit, print)[0])
+    elif args.fast:
+        scoring.find_fast(scorer, size, given, args.fast, args.delta, args.output, print)
+    else:
+        scoring.match_given(scorer, size, given, args.output, print)
 
 
 def _check_evaluate(args: argparse.Namespace) -> None:

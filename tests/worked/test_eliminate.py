@@ -39,9 +39,9 @@ def test_a_round_by_hand(by: float, evaluations: int) -> None:
     """Eight levels, rounds after 2, 5 and 8, delta .1: one test, after 5.
 
     Candidate 0 leads after 2 levels, by .1 each. Of the next, at places .9, .1 and .5, it leads by `by` - .5, `by` and `by` + .5;
-    in order of place that is by, by + .5, by - .5. Successive differences .5 and -1, variance (.25 + 1) / (2 * 2) = .3125. Degrees of freedom
-    2 * 4 / (9 - 4) = 1.6, whose t at .9 is 2.1120. Margin 2.1120 sqrt(.3125 (1/3 - 1/6)) = .4820. The mean of the new ones, `by`,
-    and what is known, .2 / 6 = .0333, lie above it from by = .4487 on: candidate 1 goes, 10 of 16 evaluations.
+    in order of place: by, by + .5, by - .5. Successive differences .5 and -1, variance (.25 + 1) / (2 * 2) = .3125. Degrees of
+    freedom 2 * 4 / (9 - 4) = 1.6, whose t at .9 is 2.1120. Margin 2.1120 sqrt(.3125 (1/3 - 1/6)) = .4820. The mean of the new
+    ones, `by`, and what is known, .2 / 6 = .0333, exceed it from by = .4487 on: then candidate 1 goes, after 10 evaluations.
     """
     values = np.zeros((2, 8))
     values[1] = [0.1, 0.1, by - 0.5, by, by + 0.5, 1, 1, 1]

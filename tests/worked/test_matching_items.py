@@ -143,7 +143,7 @@ def test_results_of_another_model_or_setting_are_not_mixed(tmp_path: Path) -> No
     assert store.read_text() == before
 
 
-@pytest.mark.parametrize("text", ["my notes", "my notes\n", '{"run": "1"}\n', "[1]\n"])
+@pytest.mark.parametrize("text", ["my notes", "my notes\n", '{"r": "1"}\n', "[1]\n"])
 def test_another_file_is_not_overwritten(tmp_path: Path, text: str) -> None:
     store = tmp_path / "notes.txt"
     store.write_text(text)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -13,18 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..atomic import make_folder, needs_disk, write_text
 from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
 from ..data.benchmarks.item import Ask, Item
 from ..data.rows import ImageRef
 from ..engine.match import Scorer, every_pair
 from ..metrics.matching import Judged, judge, summary
+from .stored import Lines
 
-__all__ = ["ItemResult", "chance", "match_items", "repeated", "table_of"]
+__all__ = ["ItemResult", "chance", "item_key", "match_items", "repeated", "run_key", "table_of"]
 
 IMAGES, TEXTS = 32, 512  # the block of pairs that is scored at once: bounds what is held in memory
-START = '{"run": "'  # of a line
 DRAWS = 4000  # of a guess, where its chance has no plain formula
 
 
@@ -78,17 +75,20 @@ def match_items(
         ids = [item.id for item in items]
         raise DataError(f"match: two items have the id {next(i for i in ids if ids.count(i) > 1)!r}")
     subtract = bool({"image", "group"} & {*asks}) if null is None else null
-    with _Store(store, _run_key(scorer, size, asks, strict, subtract) if store is not None else "") as kept:
+    run = run_key(scorer, "items", size, *sorted(asks), strict, subtract) if store is not None else ""
+    with Lines(store, run, [one.name for one in fields(ItemResult)]) as kept:
         results = []
         for item in items:
-            key = kept.key_of(item)
-            if (known := kept.find(item.id, key)) is None:
-                known = _result(scorer, item, size, asks, strict, subtract, key)
-                kept.add(known)
+            key = item_key(item, run) if run else ""
+            if (known := kept.find(item.id, key)) is not None:
+                result = ItemResult(**known)
+            else:
+                result = _result(scorer, item, size, asks, strict, subtract, key)
+                kept.add(asdict(result))
             if report is not None:
-                report(known)
-            results.append(known)
-        kept.finish(results)
+                report(result)
+            results.append(result)
+        kept.finish([asdict(result) for result in results])
     return results
 
 
@@ -179,85 +179,18 @@ def table_of(results: Sequence[ItemResult]) -> list[str]:
     return [*lines, f"{len(results)} items, {spent} network evaluations"]
 
 
-def _run_key(scorer: Scorer, size: int, asks: Sequence[str], strict: bool, subtract: bool) -> str:
+def run_key(scorer: Scorer, *words: object) -> str:
+    """Of weights and settings. RecipeError for a scorer that does not say which it has."""
     mark = getattr(scorer, "fingerprint", None)
     if mark is None:
         raise RecipeError(
             f"match: {type(scorer).__name__} has no fingerprint, so its results cannot be stored; leave the store out"
         )
-    return f"{key_of('match', mark, size, *sorted(asks), strict, subtract):016x}"
+    return f"{key_of('match', mark, *words):016x}"
 
 
-class _Store:
-    """Results by item id in a file of JSON lines. A line that was cut off is dropped, and its item asked again."""
-
-    def __init__(self, path: Path | None, run: str) -> None:
-        self.path, self.run, self._file = path, run, None
-        self.known = {} if path is None else _read(path, run)
-        if path is not None:
-            make_folder(path.parent)
-            write_text(path, "".join(_line(run, result) for result in self.known.values()))
-            self._file = path.open("a", encoding="utf-8")
-
-    def key_of(self, item: Item) -> str:
-        """Of all that an answer depends on; empty where nothing is stored."""
-        if self.path is None:
-            return ""
-        content = [ref.digest() for ref in item.images]
-        words = [len(content), *content, len(item.texts), *item.texts, *sorted(item.matches), item.tag, item.group]
-        return f"{key_of(self.run, item.id, *words):016x}"
-
-    def find(self, name: str, key: str) -> ItemResult | None:
-        known = self.known.get(name)
-        return known if known is not None and known.key == key else None
-
-    def add(self, result: ItemResult) -> None:
-        """On the disk before the next one begins."""
-        if self._file is not None and self.path is not None:
-            with needs_disk(self.path.parent):
-                self._file.write(_line(self.run, result))
-                self._file.flush()
-                os.fsync(self._file.fileno())
-
-    def finish(self, results: Sequence[ItemResult]) -> None:
-        """These results in their order, then what the file knew of other items, such as those beyond a limit."""
-        if self.path is not None:
-            now = {result.id: result for result in results}
-            rest = [result for name, result in self.known.items() if name not in now]
-            write_text(self.path, "".join(_line(self.run, result) for result in (*results, *rest)))
-
-    def __enter__(self) -> _Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def _line(run: str, result: ItemResult) -> str:
-    return json.dumps({"run": run, **asdict(result)}, allow_nan=False) + "\n"
-
-
-def _read(path: Path, run: str) -> dict[str, ItemResult]:
-    return {result.id: result for result in _stored(path, run)} if path.exists() else {}
-
-
-def _stored(path: Path, run: str) -> Iterator[ItemResult]:
-    wanted = {one.name for one in fields(ItemResult)} | {"run"}
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as results ({error}); choose another file") from error
-    *whole, cut = lines  # what follows the last line's end was cut off
-    if not cut.startswith(START[: len(cut)]):
-        raise DataError(f"{path}:{len(lines)}: is no result of relatum match; choose another file")
-    for number, line in enumerate(whole, 1):
-        try:
-            table = json.loads(line)
-        except ValueError:
-            table = None
-        if not isinstance(table, dict) or table.keys() != wanted:
-            raise DataError(f"{path}:{number}: is no result of relatum match; choose another file")
-        if table.pop("run") != run:
-            raise RecipeError(f"{path}:{number}: holds results of another model, benchmark or setting; choose another file")
-        yield ItemResult(**table)
+def item_key(item: Item, run: str) -> str:
+    """Of all that an answer depends on: the run, and the item's content."""
+    content = [ref.digest() for ref in item.images]
+    words = [len(content), *content, len(item.texts), *item.texts, *sorted(item.matches), item.tag, item.group]
+    return f"{key_of(run, item.id, *words):016x}"
