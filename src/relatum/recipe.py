@@ -18,11 +18,22 @@ from typing import Any, Literal
 
 from .core.errors import RecipeError
 from .core.load import load, near
+from .data.negatives.rows import NegativeSettings
+from .engine.match import Matching
 from .engine.rollout import Rolling
 from .engine.sample import Sampling
 from .engine.settings import TrainSettings
 
-__all__ = ["CompareSettings", "DataSettings", "EvaluateSettings", "Recipe", "read_recipe", "recipe_from", "shipped"]
+__all__ = [
+    "CompareSettings",
+    "DataSettings",
+    "EvaluateSettings",
+    "MatchSettings",
+    "Recipe",
+    "read_recipe",
+    "recipe_from",
+    "shipped",
+]
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,7 @@ class DataSettings:
     """[data]. `train` and `test` are reader tables (`kind`, settings); without `test`, `held_out` of the groups is set aside.
 
     resolution: edge of the square pictures, in pixels. held_out: share of the groups, or their number where it is 1 or more.
-    on_bad_row: "skip" leaves unreadable rows out and counts them.
+    on_bad_row: "skip" leaves unreadable rows out and counts them. negatives: wrong captions and pictures that rows are given.
     """
 
     train: dict[str, Any]
@@ -40,6 +51,7 @@ class DataSettings:
     split_seed: int = 0
     on_bad_row: Literal["stop", "skip"] = "stop"
     cache_dtype: Literal["float32", "float16"] = "float32"
+    negatives: NegativeSettings | None = None
 
     def __post_init__(self) -> None:
         if not 8 <= self.resolution <= 4096:
@@ -72,6 +84,27 @@ class EvaluateSettings:
                 raise RecipeError(f"evaluate.{name} is {getattr(self, name)}, expected 1 or more")
         if not self.metrics:
             raise RecipeError('evaluate.metrics is empty; name at least one, for example "psnr"')
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """[match]. benchmarks: questions that every trained model is asked, by the name to print; tables of `kind` and its settings.
+
+    scoring: how, see `Matching`. watch: those that are asked at every validation too, of at most `watch_items` items each; the
+    answers are in the run's matching.jsonl.
+    """
+
+    benchmarks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scoring: Matching = field(default_factory=Matching)
+    watch: tuple[str, ...] = ()
+    watch_items: int = 48
+
+    def __post_init__(self) -> None:
+        for name in self.watch:
+            if name not in self.benchmarks:
+                raise RecipeError(f"match.watch: {name!r} is not among match.benchmarks{near(name, self.benchmarks)}")
+        if self.watch_items < 1:
+            raise RecipeError(f"match.watch_items is {self.watch_items}, expected 1 or more")
 
 
 @dataclass(frozen=True)
@@ -114,6 +147,7 @@ class Recipe:
     sample: Sampling = field(default_factory=Sampling)
     rollout: Rolling = field(default_factory=Rolling)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    match: MatchSettings = field(default_factory=MatchSettings)
     compare: CompareSettings = field(default_factory=CompareSettings)
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
     seed: int = 0

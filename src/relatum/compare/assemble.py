@@ -60,7 +60,9 @@ def assemble(o: Outcomes) -> Report:
         measures=measures,
         estimates=tuple(table.estimate(arm, name) for arm in o.arms for name in table.names),
         differences=tuple(differences),
-        controls=tuple(table.control(name, metric) for name in o.controls for metric in table.names),
+        controls=tuple(
+            table.control(name, metric) for name, known in o.controls.items() for metric in table.names if metric in known.estimates
+        ),
         agreements=tuple(_agreements(o)),
         loss_by_level={name: _levels([o.results[name, seed] for seed in seeds]) for name in o.arms},
         cost=cost,
@@ -93,6 +95,7 @@ class _Table:
         self.o, self.bootstrap = o, bootstrap
         self.ids = [row.id for row in o.suite.rows]
         self.first = next(iter(o.evaluations.values()))
+        self.others: dict[tuple[str, ...], Bootstrap] = {}
         known = list(self.first.estimates)
         self.distances = dataclasses.replace(bootstrap, resamples=min(bootstrap.resamples, DISTANCE_RESAMPLES))
         self.memory: dict[tuple[int, str], dict[bytes, float]] = {}
@@ -113,7 +116,18 @@ class _Table:
         return name in self.first.directions and name not in FIXED
 
     def scores(self, evaluations: list[Evaluation], name: str) -> Scores:
-        return np.array([[e.scores[name].get(i, np.nan) for i in self.ids] for e in evaluations])
+        ids = self.first.groups.get(name, self.ids)
+        return np.array([[e.scores[name].get(i, np.nan) for i in ids] for e in evaluations])
+
+    def resampling(self, name: str) -> Bootstrap:
+        """Over the suite's rows; of a benchmark's number, over its questions, those of one group drawn together."""
+        if name not in self.first.groups:
+            return self.bootstrap
+        groups = tuple(self.first.groups[name].values())
+        numbers = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+        clusters = tuple(numbers[group] for group in groups) if len(numbers) < len(groups) else ()
+        known = dataclasses.replace(self.bootstrap, sources=len(groups), clusters=clusters)
+        return self.others.setdefault(tuple(self.first.groups[name]), known)
 
     def arm(self, name: str) -> list[Evaluation]:
         return [self.o.evaluations[name, seed] for seed in self.o.recipe.compare.seeds]
@@ -142,7 +156,7 @@ class _Table:
         if name == "safety_rate":
             return _rate(arm, evaluations)
         if name in self.first.scores:
-            return estimate_of(arm, name, self.bootstrap.mean(self.scores(evaluations, name)))
+            return estimate_of(arm, name, self.resampling(name).mean(self.scores(evaluations, name)))
         statistics = self.statistics(evaluations, name)
         if statistics is not None:
             return estimate_of(arm, name, self.distances.distance(statistics))
@@ -153,7 +167,7 @@ class _Table:
 
     def control(self, control: str, name: str) -> Estimate:
         evaluation = self.o.controls[control]
-        one = dataclasses.replace(self.bootstrap, seeds=1)
+        one = dataclasses.replace(self.resampling(name), seeds=1)
         if name in evaluation.scores:
             return estimate_of(control, name, one.mean(self.scores([evaluation], name), trained=False))
         statistics = self.statistics([evaluation], name)
@@ -167,7 +181,7 @@ class _Table:
         name, both = measure.metric, (arm, baseline)
         mine, theirs = self.arm(arm), self.arm(baseline)
         if name in self.first.scores:
-            return difference_of_means(measure, both, self.scores(mine, name), self.scores(theirs, name), self.bootstrap)
+            return difference_of_means(measure, both, self.scores(mine, name), self.scores(theirs, name), self.resampling(name))
         a, b = self.statistics(mine, name), self.statistics(theirs, name)
         return None if a is None or b is None else difference_of_distances(measure, both, a, b, self.distances)
 

@@ -14,22 +14,27 @@ from torch import Tensor
 from ..core.errors import DataError, RecipeError
 from ..core.load import near
 from ..engine.journal import environment
+from ..engine.match import ClipScorer
 from ..engine.train import Result
+from ..jobs.asking import ask_all, joined, open_benchmarks
 from ..jobs.opening import check_settings, device, open_final, open_model, open_task
 from ..jobs.suite import Suite, evaluate_made, metric_tables, not_measurable
 from ..jobs.suites import open_suite
 from ..jobs.training import Data, finished, open_data, run_folder, signature, write_run_card
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
+from ..metrics.extractors import open_extractor
 from ..recipe import Recipe, flattened
 from .assemble import assemble
 from .outcomes import Outcomes
 from .report import write_report
-from .trials import made_by, run_trials, trial_folder
+from .trials import asked_of, made_by, run_trials, trial_folder
 
 __all__ = ["check_arms", "compare", "differences_of"]
 
-SHARED = ("seed", "data", "plugins", "evaluate", "compare", "name", "output_dir", "cache_dir")
+SHARED = ("seed", "data", "plugins", "evaluate", "match", "compare", "name", "output_dir", "cache_dir")
 """What an arm can never change: it would be another comparison."""
+
+UNTRAINED = "before training"
 
 BUDGET = (
     "sample",
@@ -142,6 +147,7 @@ class _Session:
         headline = recipe.compare.headline
         if problem := not_measurable(recipe, self.suite).get(headline.split(".")[0]):
             raise RecipeError(f"compare.headline: {problem}; choose a metric that these rows allow")
+        self.asked = open_benchmarks(recipe)
         self.trials: dict[tuple[str, int], Trial] = {}
         self.not_measured: dict[str, str] = {}
 
@@ -168,7 +174,7 @@ class _Session:
         recipe, folder = self.recipe.arm(name, seed), trial_folder(self.folder, name, seed)
         result = finished(folder, signature(recipe))
         made = made_by(recipe, folder, self.suite)
-        evaluation = self._evaluate(made)
+        evaluation = joined(self._evaluate(made), asked_of(recipe, folder, self.asked))
         write_run_card(recipe, folder, result, evaluation.estimates)
         shown = self.recipe.compare.grid_rows if seed == self.recipe.compare.seeds[0] else 0
         return Trial(result, evaluation, made[:shown].clone())
@@ -179,7 +185,18 @@ class _Session:
         first, folder = self.recipe.arm(baseline, seed), trial_folder(self.folder, baseline, seed)
         made = self.suite.controls(open_final(folder, first)[0].codec)
         made[self.suite.guessing] = made_by(first, folder, self.suite, shuffled=True)
-        return {name: self._evaluate(results) for name, results in made.items()}
+        found = {name: self._evaluate(results) for name, results in made.items()}
+        return found | self._untrained(first) if self.asked else found
+
+    def _untrained(self, first: Recipe) -> dict[str, Evaluation]:
+        """The base as it was before any training, and what a CLIP makes of the same questions."""
+        model = open_model(first).model
+        found: dict[str, Evaluation] = {}
+        if not model.widened:
+            made = self.suite.made(model, open_task(first), first, self.folder / "made")
+            found[UNTRAINED] = joined(self._evaluate(made), ask_all(first, model, self.asked, self.folder / "made"))
+        clip = ClipScorer(open_extractor(first.evaluate.clip, str(device())))
+        return found | {"CLIP": ask_all(first, clip, self.asked, self.folder / "made")}
 
     def _evaluate(self, made: Tensor) -> Evaluation:
         evaluation, lacking = evaluate_made(self.recipe, self.suite, made, self.extractors)

@@ -18,13 +18,15 @@ import torch
 from torch import Tensor
 
 from ..atomic import make_folder, needs_disk, temporary
+from ..jobs.asking import Asked, ask_all, open_benchmarks
 from ..jobs.opening import encode, open_final, open_model, open_task
 from ..jobs.suite import Suite
 from ..jobs.suites import open_suite
 from ..jobs.training import cache_folder, is_finished, open_data, signature, train_recipe
+from ..metrics.evaluate import Evaluation
 from ..recipe import Recipe, recipe_from
 
-__all__ = ["made_by", "run_trials", "trial_folder"]
+__all__ = ["asked_of", "made_by", "run_trials", "trial_folder"]
 
 Trial = tuple[str, int]
 
@@ -124,9 +126,17 @@ def made_by(recipe: Recipe, folder: Path, suite: Suite, shuffled: bool = False) 
     return dataclasses.replace(suite, encoded=encoded).made(model, task, recipe, folder / "made", shuffled)
 
 
+def asked_of(recipe: Recipe, folder: Path, asked: Sequence[Asked]) -> Evaluation:
+    """A trial's answers to the benchmarks; asked once and then read from disk."""
+    if not asked:
+        return Evaluation({}, {}, {}, {}, {})
+    return ask_all(recipe, open_final(folder, recipe)[0], asked, folder / "made")
+
+
 def _train(table: dict[str, Any], place: str, folder: str, name: str, seed: int) -> None:
     """One trial with what it makes of the suite, in a process of its own."""
     recipe = recipe_from(table, Path(place)).arm(name, seed)
     data = open_data(recipe, open_model(recipe))
     train_recipe(recipe, Path(folder), data, quiet=True)
     made_by(recipe, Path(folder), open_suite(recipe, open_task(recipe), data.rows.test, data.test))
+    asked_of(recipe, Path(folder), open_benchmarks(recipe))

@@ -18,6 +18,7 @@ from ..core.load import near
 from ..core.registry import family, reader, task
 from ..core.registry import objective as objectives
 from ..data.columns import require
+from ..data.negatives.rows import with_negatives
 from ..data.others import with_random_texts
 from ..data.rows import Row
 from ..data.splits import split
@@ -80,15 +81,20 @@ def _registered() -> None:
 
 
 def open_rows(recipe: Recipe) -> Rows:
-    """Both sides of the data, with another row's caption beside each where the task wants it."""
+    """Both sides of the data, with the wrong captions and pictures that recipe and task want. DataError for an empty side."""
     rows = _listed(recipe)
+    if recipe.data.negatives is not None:
+        train, test = (with_negatives(side, recipe.data.negatives) for side in (rows.train, rows.test))
+        rows = Rows(train.rows, test.rows, [*rows.skipped, *train.skipped, *test.skipped])
+        if not train.rows or not test.rows:
+            raise DataError(f"data.negatives: no row of one side has a wrong caption; the first: {rows.skipped[-1]}")
     if "random" not in open_task(recipe).needs.texts:
         return rows
     return Rows(with_random_texts(rows.train), with_random_texts(rows.test), rows.skipped)
 
 
 def _listed(recipe: Recipe) -> Rows:
-    """Both sides as they are read; a split by group where the recipe names no test reader. DataError for an empty side."""
+    """Both sides as they are read; a split by group where the recipe names no test reader."""
     _registered()
     source = reader.build(_with_policy(recipe, recipe.data.train, "data.train"), "data.train")
     rows = source.rows()
@@ -148,6 +154,10 @@ def open_model(recipe: Recipe) -> Opened:
     model, trained = settings.open(job.images, job.features, key_of(recipe.seed, "adapters"))
     if any(ask.model == "reference" for ask in blend.asks) and trained.without_adapters is None:
         raise RecipeError('objectives: a term asks the reference model, which exists only for [model.train] kind = "lora"')
+    if model.correction is not None and any(hasattr(term.objective, "correction") for term in blend.terms.values()):
+        raise RecipeError(
+            f"objectives: {model.origin.path} was trained with delta_fm and is corrected for it already; start from its base"
+        )
     model.to(device())
     if recipe.train.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()  # type: ignore[operator]
@@ -258,15 +268,22 @@ def _check_judged(recipe: Recipe, metrics: Mapping[str, Any]) -> None:
     """RecipeError for a headline, or a smallest effect, of a number that is not measured or has no better side or spread."""
     from ..metrics.base import MeanMetric
     from ..metrics.sets import FeatureSets
+    from .asking import asked_metrics
 
+    asked = asked_metrics(recipe)
     for name in (recipe.compare.headline, *recipe.compare.smallest_effect):
         root, dot, what = name.partition(".")
+        if name in asked:
+            continue
         if root not in metrics:
-            raise RecipeError(f"compare: {name!r} is not among evaluate.metrics{near(name, metrics)}")
+            words = "is not among evaluate.metrics" + (", nor asked by match.benchmarks" if asked else "")
+            raise RecipeError(f"compare: {name!r} {words}{near(name, [*metrics, *asked])}")
         judged = getattr(metrics[root], "also_better", {})
         if dot and what not in judged:
             able = ", ".join((root, *(f"{root}.{one}" for one in judged)))
             raise RecipeError(f"compare: arms cannot be judged by {name!r}; they can by {able}")
+    if recipe.compare.headline in asked:
+        return
     chosen = metrics[recipe.compare.headline.partition(".")[0]]
     sets = isinstance(chosen, FeatureSets) and type(chosen).statistic is not FeatureSets.statistic
     if not sets and not isinstance(chosen, MeanMetric):

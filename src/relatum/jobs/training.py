@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +30,13 @@ from ..engine.sample import generate
 from ..engine.snapshot import require_finite
 from ..engine.train import Job, Result, train
 from ..imaging import grid, save_png
+from ..models.correction import Correction
+from ..models.families.stable_diffusion import StableDiffusion
 from ..models.trainable import save_lora
 from ..recipe import Recipe, digest
 from ..tasks.base import Batch
 from ..tasks.frames import Frames
+from .asking import Asked, ask_all, open_benchmarks
 from .opening import Opened, Rows, check_settings, encode, open_model, open_rows, open_task, require_columns, step_of
 from .pretraining import ENCODERS, encoder_job
 
@@ -133,8 +136,15 @@ def _diffusion_job(recipe: Recipe, folder: Path, data: Data | None, mine: str, q
     if shared.skipped and not quiet:
         print(f"{len(shared.skipped)} rows skipped; the first: {shared.skipped[0]}", file=sys.stderr)  # noqa: T201
 
+    asked = open_benchmarks(recipe, recipe.match.watch, recipe.match.watch_items)
+
+    def show(what: str, step: int) -> None:
+        _show(recipe, opened, shared, folder, what, step)
+        if what == "samples" and asked:
+            _watch(recipe, opened, asked, folder, step)
+
     def save(place: Path) -> None:
-        opened.model.save_pipeline(place)
+        corrected(opened).save_pipeline(place)
         if opened.trained.without_adapters is not None:
             save_lora(opened.model.unet, place)
 
@@ -149,9 +159,25 @@ def _diffusion_job(recipe: Recipe, folder: Path, data: Data | None, mine: str, q
         save=save,
         signature=mine,
         levels=opened.parts.path.bins,
-        show=lambda what, step: _show(recipe, opened, shared, folder, what, step),
+        show=show,
         quiet=quiet,
     )
+
+
+def corrected(opened: Opened) -> StableDiffusion:
+    """The model with the correction that its objectives ask for, to be saved with it."""
+    terms = [term.objective for term in opened.blend.terms.values() if hasattr(term.objective, "correction")]
+    found = [one for term in terms if (one := term.correction()) is not None]  # type: ignore[attr-defined]
+    return dataclasses.replace(opened.model, correction=Correction(*found[0])) if found else opened.model
+
+
+def _watch(recipe: Recipe, opened: Opened, asked: Sequence[Asked], folder: Path, step: int) -> None:
+    """matching.jsonl: what the model, as it now stands, answers to the watched benchmarks; a line a validation."""
+    path, found = folder / "matching.jsonl", ask_all(recipe, opened.model, asked)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    kept = [line for line in lines if json.loads(line)["step"] < step]  # a run that went on from a checkpoint asks again
+    values = {name: {"mean": e.value, "stderr": e.stderr, "n": e.n} for name, e in found.estimates.items()}
+    write_text(path, "\n".join([*kept, json.dumps({"step": step, **values})]) + "\n")
 
 
 def _finite(network: torch.nn.Module, save: Callable[[Path], None]) -> Callable[[Path], None]:

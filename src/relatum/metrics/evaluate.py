@@ -31,6 +31,7 @@ class Evaluation:
     labels: the honest name to print. fingerprints: of the extractor, "" without. directions: "higher" or "lower" is better, of
     the numbers that have a better side; the others only describe. series: of metrics on videos, {id: one value a frame} by
     "metric.what" ("drift.sharpness"), value 0 of the given frame. curves: of metrics on sets of videos, one estimate a frame.
+    groups: of numbers on other rows than the samples, such as a benchmark's questions, the group of each by id.
     notes: what was left out or changed on the way.
     """
 
@@ -43,6 +44,7 @@ class Evaluation:
     directions: dict[str, str] = field(default_factory=dict)
     series: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     curves: dict[str, list[Estimate]] = field(default_factory=dict)
+    groups: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Estimate:

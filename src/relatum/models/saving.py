@@ -40,6 +40,8 @@ def save_pipeline(model: StableDiffusion, folder: Path, dtype: torch.dtype | Non
     try:
         with quiet():
             _pipeline(model, dtype).save_pretrained(partial, safe_serialization=True)
+        if model.correction is not None:
+            model.correction.save(partial)
         _keep_safety_checker(model, partial)
         if shared is not None:
             _drop_shared(partial, shared)

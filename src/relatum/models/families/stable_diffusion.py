@@ -15,6 +15,7 @@ from ...core.errors import DataError, RecipeError
 from ...core.path import DiscretePath
 from ...core.prediction import Parametrization
 from ..codec import Codec
+from ..correction import Correction, read_correction
 from ..denoiser import Denoiser
 from ..folder import PipelineFolder, find_pipeline, quiet
 from ..schedulers import build_scheduler, training_scheduler
@@ -32,6 +33,7 @@ class StableDiffusion:
 
     images: how many pictures' latents are concatenated to the noisy ones: 0 text to image, 1 edits, k given frames.
     features: numbers that the network is told beside the noise level. widened: inputs were added on opening, untrained as yet.
+    correction: of the network's outputs, attached to it already; it is saved with the weights.
     """
 
     unet: nn.Module
@@ -44,6 +46,7 @@ class StableDiffusion:
     origin: PipelineFolder
     widened: bool = False
     features: int = 0
+    correction: Correction | None = None
 
     def denoiser(self, without_adapters: Callable[[], AbstractContextManager[None]] | None = None) -> Denoiser:
         """The network with its meaning, as the engine asks it. `without_adapters` comes from `make_trainable`."""
@@ -103,17 +106,21 @@ def open_stable_diffusion(
     if untold := features > 0 and unet.config.time_cond_proj_dim is None:
         tell(unet, features)
     training = training_scheduler(scheduler.config, changes)
+    kind, path = Parametrization.of_scheduler(training.config.prediction_type), DiscretePath.from_scheduler(training)
+    if correction := read_correction(origin.path):
+        correction.attach(unet, kind, path)
     return StableDiffusion(
         unet,
         Codec(vae),
         TextEncoder(tokenizer, encoder),
         _sampling_scheduler(scheduler, changes),
-        Parametrization.of_scheduler(training.config.prediction_type),
-        DiscretePath.from_scheduler(training),
+        kind,
+        path,
         images,
         origin,
         bool(missing) or untold,
         features,
+        correction,
     )
 
 

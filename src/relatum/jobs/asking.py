@@ -1,0 +1,116 @@
+"""The benchmarks of a recipe's [match], put to a model: which caption, which picture its own error says belong together."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import DataError, RecipeError
+from ..core.registry import benchmark as benchmarks
+from ..data.benchmarks.item import ASKS, Ask, Benchmark, Item
+from ..engine.match import DiffusionScorer, Scorer
+from ..metrics.base import mean_of
+from ..metrics.evaluate import Evaluation
+from ..metrics.matching import judge
+from ..models.families.stable_diffusion import StableDiffusion
+from ..recipe import Recipe
+from .matching import ItemResult, match_items
+
+__all__ = ["Asked", "ask_all", "asked_metrics", "joined", "open_benchmarks", "questions"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A benchmark of a recipe: its name there, how it is judged, and its items."""
+
+    name: str
+    benchmark: Benchmark
+    items: Sequence[Item]
+
+
+def asked_metrics(recipe: Recipe) -> list[str]:
+    """The numbers that the benchmarks give: "NAME.text", "NAME.image", "NAME.group", as far as each asks for them."""
+    return [f"{name}.{ask}" for name, built in _built(recipe) for ask in built.asks]
+
+
+def open_benchmarks(recipe: Recipe, only: Sequence[str] | None = None, limit: int | None = None) -> list[Asked]:
+    """The recipe's benchmarks with their items. only: of these names. DataError for one without items."""
+    found = []
+    for name, built in _built(recipe):
+        if only is None or name in only:
+            items = list(built.items())[:limit]
+            if not items:
+                raise DataError(f"match.benchmarks.{name}: no items; {'; '.join(built.skipped[:1]) or 'it is empty'}")
+            found.append(Asked(name, built, items))
+    return found
+
+
+def _built(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    importlib.import_module("relatum.data.benchmarks")
+    for name, table in recipe.match.benchmarks.items():
+        where = f"match.benchmarks.{name}"
+        if not isinstance(table, Mapping):
+            raise RecipeError(f"{where}: expected a table with kind, found {table!r}")
+        path = table.get("path")
+        yield name, benchmarks.build({**table, "path": str(recipe.folder / path)} if isinstance(path, str) else table, where)
+
+
+def ask_all(recipe: Recipe, model: StableDiffusion | Scorer, asked: Sequence[Asked], folder: Path | None = None) -> Evaluation:
+    """Every benchmark's numbers. folder: where answers are kept; what is there already is not computed again.
+
+    A metric's scores are by question: a whole item where ties count as wrong, else one picture or caption that looks for its own.
+    """
+    scorer: Any = DiffusionScorer(model, recipe.match.scoring) if isinstance(model, StableDiffusion) else model
+    result = Evaluation({}, {}, {}, {}, {})
+    for one in asked:
+        store = None if folder is None else folder / f"match-{one.name}-{scorer.fingerprint}.jsonl"
+        kind, size = one.benchmark, recipe.data.resolution
+        answers = match_items(scorer, one.items, size, kind.asks, kind.strict, store=store)
+        for ask in kind.asks:
+            name, rows = f"{one.name}.{ask}", [*questions(one.items, answers, ask, kind.strict)]
+            _add(result, name, rows, {"higher": name})
+            tags = dict.fromkeys(tag for *_, tag in rows)
+            for tag in tags if len(tags) > 1 else ():
+                _add(result, f"{name}.{tag}", [row for row in rows if row[-1] == tag], {})
+    return result
+
+
+def _add(result: Evaluation, name: str, rows: Sequence[tuple[str, float, str, str]], better: Mapping[str, str]) -> None:
+    result.scores[name] = {question: right for question, right, _, _ in rows}
+    result.groups[name] = {question: group for question, _, group, _ in rows}
+    result.estimates[name] = mean_of(result.scores[name])
+    result.labels[name], result.fingerprints[name] = name, ""
+    result.directions.update({metric: way for way, metric in better.items()})
+
+
+def questions(
+    items: Sequence[Item], answers: Sequence[ItemResult], ask: Ask, strict: bool
+) -> Iterator[tuple[str, float, str, str]]:
+    """(id, right, group, tag) of every question of these items."""
+    assert ask in ASKS
+    for item, answer in zip(items, answers, strict=True):
+        group = item.group or item.id
+        if strict:
+            yield item.id, answer.right[ask], group, item.tag
+            continue
+        scores = -np.array(answer.errors)
+        null = None if answer.null is None else -np.array(answer.null)
+        side = 0 if ask == "text" else 1
+        for one in sorted({pair[side] for pair in item.matches}):
+            if ask == "text":
+                table, empty, found = scores[one : one + 1], None, [(0, t) for i, t in item.matches if i == one]
+            else:
+                table, empty, found = scores[:, one : one + 1], null, [(i, 0) for i, t in item.matches if t == one]
+            right = judge(table, empty, found, [ask], strict=False).right[ask]
+            yield f"{item.id}:{ask}-{one}", right, group, item.tag
+
+
+def joined(first: Evaluation, second: Evaluation) -> Evaluation:
+    """Both evaluations as one."""
+    names = ("estimates", "scores", "labels", "fingerprints", "directions", "groups")
+    return replace(first, **{name: {**getattr(first, name), **getattr(second, name)} for name in names})

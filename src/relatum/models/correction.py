@@ -1,0 +1,71 @@
+"""Undoing the known bias of a network that was trained away from other samples' targets (`objectives.delta_fm`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import DataError
+from ..core.path import DiscretePath, expand
+from ..core.prediction import Parametrization
+from ..core.shapes import Latents
+
+__all__ = ["CORRECTION_FILE", "Correction", "read_correction"]
+
+CORRECTION_FILE = "correction.safetensors"
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A network that outputs (y - strength * m) / (1 - strength) gives y again as (1 - strength) * output + strength * m.
+
+    m = a * mean where the network's target is a * x0 + b * eps; mean: (1 c h w), of the training latents.
+    """
+
+    strength: float
+    mean: Latents
+
+    def correct(self, raw: Latents, time: Tensor, kind: Parametrization, path: DiscretePath) -> Latents:
+        """Corrected outputs at these times, (b,) or one for all."""
+        index = time.detach().reshape(-1).expand(len(raw)).round().long().cpu()
+        a, _ = kind.mix(path.at(index))
+        mean = expand(a, raw).to(raw) * self.mean.to(raw)
+        return (1 - self.strength) * raw + self.strength * mean
+
+    def attach(self, network: nn.Module, kind: Parametrization, path: DiscretePath) -> None:
+        """From now on the network gives corrected outputs, whoever asks it; its weights stay as they are."""
+
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            time = torch.as_tensor(args[1], device=args[0].device)
+            if isinstance(output, tuple):
+                return (self.correct(output[0], time, kind, path), *output[1:])
+            output.sample = self.correct(output.sample, time, kind, path)
+            return output
+
+        network.register_forward_hook(hook)
+
+    def save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file(
+            {"strength": torch.tensor(self.strength), "mean": self.mean.detach().cpu().contiguous()}, folder / CORRECTION_FILE
+        )
+
+
+def read_correction(folder: Path) -> Correction | None:
+    """What lies beside a pipeline; None where it needs none. DataError for a file that holds something else."""
+    path = folder / CORRECTION_FILE
+    if not path.is_file():
+        return None
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = load_file(path)
+        return Correction(float(found["strength"]), found["mean"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: not a correction ({error}); train the model again") from error
