@@ -109,6 +109,7 @@ def test_missing_pictures_stop_or_are_listed(tmp_path: Path) -> None:
         ({"image_0": 3, "image_1": "a.png", **CAPTIONS}, r"image_0 is int 3, expected text"),
         ({"image_1": "a.png", **CAPTIONS}, r"image_0 is missing"),
         ([1], r"expected a JSON object, found list"),
+        ({"image_0": "a.png", "image_1": "a.png", "caption_0": "x", "caption_1": "\ud800"}, "is not valid Unicode"),
     ],
 )
 def test_bad_lines_of_winoground(tmp_path: Path, line: Any, message: str) -> None:
@@ -137,7 +138,7 @@ def test_paths_that_are_nothing(tmp_path: Path) -> None:
 def test_ids_must_be_unique(tmp_path: Path) -> None:
     pictures(tmp_path, "a.png")
     line = {"id": 1, "image_0": "a.png", "image_1": "a.png", **CAPTIONS}
-    with pytest.raises(DataError, match=r"data\.json:1: two items have this id"):
+    with pytest.raises(DataError, match=r"data\.json: two items have the id data\.json:1; ids must be unique"):
         Winoground(written(tmp_path / "data.json", [line, line])).items()
 
 
@@ -167,6 +168,7 @@ def test_aro_relation_shows_the_box(tmp_path: Path) -> None:
         ({"bbox_w": 0}, "a box of 0 x 8 pixels shows nothing"),
         ({"bbox_h": "8"}, "bbox_h is '8', expected a whole number"),
         ({"bbox_x": None}, "bbox_x is None, expected a whole number"),
+        ({"bbox_y": float("nan")}, "bbox_y is nan, expected a whole number"),
         ({"false_caption": ""}, "false_caption is empty, expected text"),
         ({"image_path": None}, "the image is None, expected a file name"),
     ],
@@ -216,7 +218,7 @@ def test_aro_options_that_are_ready(tmp_path: Path) -> None:
     content = [{"image": "a.jpg", "caption_options": ["A dog.", "Dog a!"]}]
     (item,) = Aro(written(tmp_path / "a.json", content), task="flickr_order").items()
     assert item.texts == ("a dog", "dog a")
-    with pytest.raises(DataError, match="expected two or more different captions"):
+    with pytest.raises(DataError, match="two of its captions are 'a dog'"):
         Aro(written(tmp_path / "a.json", [{"image": "a.jpg", "caption_options": ["A dog.", "a dog"]}]), task="coco_order").items()
     with pytest.raises(DataError, match="entry 1: caption 1 is None, expected text"):
         Aro(written(tmp_path / "a.json", [{"image": "a.jpg"}]), task="coco_order").items()
@@ -308,7 +310,7 @@ def test_gdbench_other_tasks(tmp_path: Path) -> None:
     assert (item.tag, item.texts, item.matches, made.asks) == ("subj", ("Girl is standing.",), ((0, 0),), ("image",))
     assert shows(item.images[0], 1)
     path = "datasets/flickr30k/images"
-    text = GDBench(written(tmp_path / "t.json", {f"{path}/1.jpg": ["right", "wrong", "worse"]}), task="flickr30k_text")
+    text = GDBench(written(tmp_path / "t.json", {f"{path}/1.jpg": ["right", "wrong", "worse", "wrong"]}), task="flickr30k_text")
     assert (text.items()[0].texts, text.asks) == (("right", "wrong", "worse"), ("text",))
     image = GDBench(written(tmp_path / "i.json", {"right": [f"{path}/1.jpg", f"{path}/0.jpg"]}), task="flickr30k_image")
     assert (len(image.items()[0].images), image.asks) == (2, ("image",))
@@ -318,8 +320,8 @@ def test_gdbench_other_tasks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a.png": [["x", "x"]]}, r"a\.png, pair 1: found \['x', 'x'\], expected two different captions"),
-        ({"a.png": [["x"]]}, "expected two different captions"),
+        ({"a.png": [["x", "x"]]}, r"a\.png:1: two of its captions are 'x', so that none can be right"),
+        ({"a.png": [["x"]]}, r"a\.png, pair 1: found \['x'\], expected two captions"),
         ({"a.png": [["x", 3]]}, "expected a text or a list of texts"),
         ({"a.png": "x"}, r"expected a list of \[right, wrong\]"),
         ({"gone.png": [["x", "y"]]}, r"gone\.png\): no such file"),
@@ -362,6 +364,14 @@ def test_retrieval_of_other_layouts(tmp_path: Path) -> None:
     assert Retrieval(tmp_path).items()[0].texts == ("first", "second")
     karpathy = written(tmp_path / "karpathy.json", [{"image": f"{n}.png", "caption": [n, n * 2]} for n in "ab"])
     assert Retrieval(karpathy).items()[0].texts == ("a", "aa", "b", "bb")
+
+
+def test_retrieval_of_real_photographs(tmp_path: Path, shared_data: Path) -> None:
+    with zipfile.ZipFile(shared_data / "photos" / "skimage_14.zip") as archive:
+        archive.extractall(tmp_path)
+    folder = next(tmp_path.rglob("chelsea.*")).parent
+    (item,) = Retrieval(shared_data / "photos" / "skimage_14.jsonl", images=str(folder)).items()
+    assert len(item.images) == len(item.texts) == len(item.matches) == 14
 
 
 def test_retrieval_in_blocks(tmp_path: Path) -> None:

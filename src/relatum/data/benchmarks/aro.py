@@ -70,7 +70,7 @@ class Aro:
         genome = self.task.startswith("vg_")
         root = pictures_in(path, self.images, "images")
         drafts = self._genome(path, root) if genome else self._order(path, root)
-        return list_items(drafts, self.on_bad_row == "skip", self.limit, self.skipped)
+        return list_items(path, drafts, self.on_bad_row == "skip", self.limit, self.skipped)
 
     def _genome(self, file: Path, root: Path) -> Iterator[Draft]:
         return (lambda line=line: self._pair(file, root, line) for line in entries(file))
@@ -118,8 +118,8 @@ class Aro:
         return self._item(f"{file.name}:{line.number}.{index + 1}", root, line, list(rules), facts)
 
     def _item(self, name: str, root: Path, line: Line, texts: list[str], facts: dict[str, Any]) -> Item:
-        if len(set(texts)) < len(texts) or len(texts) < 2:
-            raise DataError(f"{line.where}: expected two or more different captions, found {texts!r:.120}")
+        if len(texts) < 2:
+            raise DataError(f"{line.where}: expected two or more captions, found {texts!r:.120}")
         image = picture(root, line.values.get("image"), line.where)
         return Item(name, (image,), tuple(texts), ((0, 0),), "", str(line.values["image"]), facts)
 

@@ -71,7 +71,7 @@ def check_line(line: Line) -> None:
         raise DataError(f"{line.where}: {line.fault}")
 
 
-def list_items(drafts: Iterable[Draft], skip: bool, limit: int, skipped: list[str]) -> list[Item]:
+def list_items(where: Path, drafts: Iterable[Draft], skip: bool, limit: int, skipped: list[str]) -> list[Item]:
     """The items in their order, at most `limit` (0: all). A bad one is an error, or with `skip` a line in `skipped`.
 
     As in the readers of rows, every image is decoded where bad ones are to be skipped, because only that tells.
@@ -85,7 +85,8 @@ def list_items(drafts: Iterable[Draft], skip: bool, limit: int, skipped: list[st
         try:
             item = draft()
             if item.id in ids:
-                raise DataError(f"{item.id}: two items have this id; ids must be unique")
+                raise DataError(f"{shown(str(where))}: two items have the id {shown(item.id)}; ids must be unique")
+            _check_texts(item, where)
             for image in item.images if skip else ():
                 content = image.content if isinstance(image, StoredImage) else image
                 if content not in decoded:
@@ -99,8 +100,20 @@ def list_items(drafts: Iterable[Draft], skip: bool, limit: int, skipped: list[st
             ids.add(item.id)
             items.append(item)
     if not items:
-        raise DataError("no items" + (f"; the first of {len(skipped)} that were left out: {skipped[0]}" if skipped else ""))
+        left_out = f"; the first of {len(skipped)} that were left out: {skipped[0]}" if skipped else ""
+        raise DataError(f"{shown(str(where))}: no items{left_out}")
     return items
+
+
+def _check_texts(item: Item, where: Path) -> None:
+    name = f"{shown(str(where))}: {shown(item.id)}"
+    if twice := [text for text in dict.fromkeys(item.texts) if item.texts.count(text) > 1]:
+        raise DataError(f"{name}: two of its captions are {shown(twice[0])!r}, so that none can be right")
+    for text in (item.id, item.tag, item.group, *item.texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{name}: {text!a} is not valid Unicode (a lone surrogate)") from None
 
 
 def check_path(path: str | Path, limit: int) -> Path:
@@ -157,7 +170,7 @@ def texts_of(found: Any, where: str, what: str) -> list[str]:
 def number(line: Line, key: str) -> int:
     """A whole number that must be there."""
     value = line.values.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
         raise DataError(f"{line.where}: {key} is {value!r}, expected a whole number")
     return int(value)
 

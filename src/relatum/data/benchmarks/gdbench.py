@@ -55,7 +55,7 @@ class GDBench:
         self.skipped.clear()
         path = check_path(self.path, self.limit)
         drafts = [draft for file in _files(path) for draft in self._drafts(file, pictures_in(file, self.images, "images"))]
-        return list_items(drafts, self.on_bad_row == "skip", self.limit, self.skipped)
+        return list_items(path, drafts, self.on_bad_row == "skip", self.limit, self.skipped)
 
     def _drafts(self, file: Path, root: Path) -> Iterator[Draft]:
         if self.task == "svo":
@@ -107,8 +107,8 @@ def _refuse(line: Line, pairs: Any) -> Item:
 
 def _pair(file: Path, root: Path, line: Line, index: int, pair: Any) -> Item:
     texts = texts_of(pair, f"{line.where}, pair {index}", "the pair")
-    if len(texts) != 2 or texts[0] == texts[1]:
-        raise DataError(f"{line.where}, pair {index}: found {texts!r:.120}, expected two different captions")
+    if len(texts) != 2:
+        raise DataError(f"{line.where}, pair {index}: found {texts!r:.120}, expected two captions")
     image = picture(root, line.values.get("image"), line.where)
     return Item(f"{file.stem}:{line.values['image']}:{index}", (image,), tuple(texts), ((0, 0),), file.stem, line.values["image"])
 
@@ -122,7 +122,7 @@ def _verb(file: Path, root: Path, line: Line) -> Item:
 
 def _one_image(file: Path, root: Path, number: int, name: str, captions: Any) -> Item:
     where = f"{shown(str(file))}: {shown(name)}"
-    texts = texts_of(captions, where, "the list of captions")
+    texts = dict.fromkeys(texts_of(captions, where, "the list of captions"))  # some of its lists name a wrong one twice
     return Item(f"{file.stem}:{number}", (_flickr(root, name, where),), tuple(texts), ((0, 0),), "", name)
 
 

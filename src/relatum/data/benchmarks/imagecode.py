@@ -49,7 +49,7 @@ class ImageCode:
         found = read_json(path)
         if not isinstance(found, dict):
             raise DataError(f"{shown(str(path))}: expected an object of image sets, found {type(found).__name__}")
-        return list_items(self._drafts(path, root, found), self.on_bad_row == "skip", self.limit, self.skipped)
+        return list_items(path, self._drafts(path, root, found), self.on_bad_row == "skip", self.limit, self.skipped)
 
     def _drafts(self, file: Path, root: Path, found: dict[str, Any]) -> Iterator[Draft]:
         for name, captions in found.items():

@@ -19,7 +19,7 @@ from .item import Ask, Item
 __all__ = ["Retrieval", "retrieval_items"]
 
 Captioned = tuple[ImageRef, tuple[str, ...]]
-_IMAGES = ("file_name", "image", "image_file_name")
+_IMAGES = ("file_name", "image", "image_file_name", "file", "filepath")
 _CAPTIONS = ("caption", "captions", "text", "texts")
 _METADATA = ("metadata.jsonl", "metadata.json", "metadata.csv")
 
@@ -29,11 +29,11 @@ _METADATA = ("metadata.jsonl", "metadata.json", "metadata.csv")
 class Retrieval:
     """One item of n images and all their captions, or with `candidates` one for each block of so many random images.
 
-    path: a .jsonl, .json or .csv file with a column file_name or image and a column caption, captions, text or texts (a text or
-    a list; lines with the same file name are joined); a folder with metadata.jsonl, .json or .csv; or a folder of images with a
-    .txt file each. Captions that are the same belong to every image that has them. images: the folder that file names are relative
-    to (default: the file's own). seed: of the blocks; images beyond the last full block are listed as skipped. limit: the first n
-    images; 0: all. on_bad_row: "stop", or "skip" (every image is decoded at listing).
+    path: a .jsonl, .json or .csv file with a column file_name, image, file or filepath and a column caption, captions, text or
+    texts (a text or a list; lines with the same file name are joined); a folder with metadata.jsonl, .json or .csv; or a folder of
+    images with a .txt file each. Captions that are the same belong to every image that has them. images: the folder that file names
+    are relative to (default: the file's own). seed: of the blocks; images beyond the last full block are listed as skipped. limit:
+    the first n images; 0: all. on_bad_row: "stop", or "skip" (every image is decoded at listing).
     """
 
     asks: ClassVar[tuple[Ask, ...]] = ("text", "image")

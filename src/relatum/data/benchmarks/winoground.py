@@ -49,7 +49,7 @@ class Winoground:
         path = check_path(self.path, self.limit)
         file = next((path / name for name in _FILES if (path / name).is_file()), path)
         drafts = self._listed(file) if file.suffix.lower() in (".json", ".jsonl") else self._table(path)
-        return list_items(drafts, self.on_bad_row == "skip", self.limit, self.skipped)
+        return list_items(path, drafts, self.on_bad_row == "skip", self.limit, self.skipped)
 
     def _listed(self, file: Path) -> Iterator[Draft]:
         root = pictures_in(file, self.images, "images")
