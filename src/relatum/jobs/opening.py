@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import os
@@ -152,8 +153,6 @@ def open_model(recipe: Recipe) -> Opened:
     if not hasattr(settings, "open"):
         raise RecipeError(f"model: kind {recipe.model['kind']!r} trains an encoder of a base; only relatum train takes it")
     model, trained = settings.open(job.images, job.features, key_of(recipe.seed, "adapters"))
-    if any(ask.model == "reference" for ask in blend.asks) and trained.without_adapters is None:
-        raise RecipeError('objectives: a term asks the reference model, which exists only for [model.train] kind = "lora"')
     if model.correction is not None and any(hasattr(term.objective, "correction") for term in blend.terms.values()):
         raise RecipeError(
             f"objectives: {model.origin.path} was trained with delta_fm and is corrected for it already; start from its base"
@@ -161,7 +160,9 @@ def open_model(recipe: Recipe) -> Opened:
     model.to(device())
     if recipe.train.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()  # type: ignore[operator]
-    denoiser = model.denoiser(trained.without_adapters)
+    compared = trained.without_adapters is None and any(ask.model == "reference" for ask in blend.asks)
+    frozen = copy.deepcopy(model.unet).eval().requires_grad_(False) if compared else None  # LoRA needs none: adapters off
+    denoiser = model.denoiser(trained.without_adapters, frozen)
     denoiser.learned = blend.learned().to(device())
     return Opened(model, trained, job, blend, DiffusionParts(denoiser, model.kind, model.path, job, blend, model.codec))
 

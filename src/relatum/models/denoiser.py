@@ -54,7 +54,7 @@ PLAIN = Plan()
 class Denoiser(nn.Module):
     """Any diffusers network `network(sample, timestep, encoder_hidden_states[, timestep_cond])` behind one call.
 
-    without_adapters: enters the frozen base (LoRA off), for asks of model "reference"; None where there is none.
+    Asks of model "reference" go to the frozen base: `without_adapters` enters it where LoRA is trained, else `reference` is a copy.
     """
 
     def __init__(
@@ -62,11 +62,13 @@ class Denoiser(nn.Module):
         network: nn.Module,
         kind: Parametrization,
         without_adapters: Callable[[], AbstractContextManager[None]] | None = None,
+        reference: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.kind = kind
         self.without_adapters = without_adapters
+        self._copy = (reference,)  # in a tuple: no submodule, so it is neither trained nor saved
         self.learned = nn.ModuleDict()  # objectives with weights of their own, so that one module holds all that is trained
 
     def forward(
@@ -119,13 +121,14 @@ class Denoiser(nn.Module):
         more = {} if told[0] is None else {"timestep_cond": _stack(told, rows)}
         stacked, tokens = _stack(inputs, rows), _stack([view.tokens for view in views], rows)
         sizes = [len(noisy) if chosen is None else int(chosen.sum()) for chosen in rows]
-        mode = self._reference() if model == "reference" else nullcontext()
+        mode = self._reference() if model == "reference" else nullcontext(self.network)
         heard: dict[str, Tensor] = {}
         if len(stacked):
             listening = plan.features if asks[0].key == "matched" else ()
-            with mode, torch.set_grad_enabled(grad and torch.is_grad_enabled()), _listening(self.network, listening, heard):
+            learning = grad and torch.is_grad_enabled()
+            with mode as network, torch.set_grad_enabled(learning), _listening(network, listening, heard):
                 times = _stack([level.time] * len(asks), rows)
-                raw: Tensor = self.network(stacked, times, encoder_hidden_states=tokens, return_dict=False, **more)[0]
+                raw: Tensor = network(stacked, times, encoder_hidden_states=tokens, return_dict=False, **more)[0]
         else:
             raw = noisy[:0]
         parts = [_spread(part, chosen) for part, chosen in zip(raw.split(sizes), rows, strict=True)]
@@ -135,10 +138,15 @@ class Denoiser(nn.Module):
             for ask, part, x in zip(asks, parts, starts, strict=True)
         }
 
-    def _reference(self) -> AbstractContextManager[None]:
-        if self.without_adapters is None:
-            raise RuntimeError("an objective asks the reference model, which exists only for LoRA training")
-        return self.without_adapters()
+    @contextmanager
+    def _reference(self) -> Iterator[nn.Module]:
+        if self.without_adapters is not None:
+            with self.without_adapters():
+                yield self.network
+        elif self._copy[0] is not None:
+            yield self._copy[0]
+        else:
+            raise RuntimeError("an objective asks the reference model, and this denoiser was given none")
 
 
 def _stack(parts: Sequence[Any], rows: Sequence[Chosen | None]) -> Tensor:

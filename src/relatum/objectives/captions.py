@@ -57,8 +57,7 @@ class CaptionPreference:
     """-log sigmoid(-beta / 2 * ((d+ - d+_ref) - (d- - d-_ref))) + anchor * d+: direct preference of the right caption over a wrong
     one, with respect to the frozen base (Wallace et al. 2024, Diffusion-DPO, with captions in place of pictures).
 
-    beta: for errors that are means over the latent, not sums. ln 2 + anchor * d+ at the start. LoRA only: the reference is the
-    network with its adapters off. Watches `preferred`: the right caption gained more on the base than the wrong one.
+    beta: for errors that are means over the latent, not sums. ln 2 + anchor * d+ at the start. Watches `preferred`: the right caption gained more on the base than the wrong one.
     """
 
     beta: float = 5000.0

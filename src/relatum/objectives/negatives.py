@@ -94,7 +94,7 @@ class SoftNegative:
 
     Faithful form (the source's eq. 2): d+ - d0, with gradient through both. It is unbounded below: the error without text
     grows for ever, which at first looks like better matching. With a stop-gradient on d0 its gradient would be MSE's exactly.
-    tau: in units of the error. null: whose d0, the network's own as it stands or the frozen base's (LoRA only).
+    tau: in units of the error. null: whose d0, the network's own as it stands or the frozen base's.
     """
 
     faithful: bool = False
@@ -128,7 +128,7 @@ class ReflectedNegative:
     """mean ((1 + beta) p_ref - beta p - y)^2 on wrong captions (Zheng et al. 2025, DiffusionNFT, the negative half).
 
     The prediction p is pushed away from the frozen base's p_ref, as its mirror image must fit the target y: bounded below by 0, and
-    the base's own error where p = p_ref. Give it half of the base term's weight. LoRA only.
+    the base's own error where p = p_ref. Give it half of the base term's weight.
     """
 
     beta: float = 0.5

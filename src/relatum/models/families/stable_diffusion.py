@@ -48,9 +48,11 @@ class StableDiffusion:
     features: int = 0
     correction: Correction | None = None
 
-    def denoiser(self, without_adapters: Callable[[], AbstractContextManager[None]] | None = None) -> Denoiser:
+    def denoiser(
+        self, without_adapters: Callable[[], AbstractContextManager[None]] | None = None, reference: nn.Module | None = None
+    ) -> Denoiser:
         """The network with its meaning, as the engine asks it. `without_adapters` comes from `make_trainable`."""
-        return Denoiser(self.unet, self.kind, without_adapters)
+        return Denoiser(self.unet, self.kind, without_adapters, reference)
 
     def sampler(self, name: str, options: Mapping[str, Any] | None = None) -> Any:
         """A fresh sampling scheduler by class name on this model's schedule."""
