@@ -13,9 +13,10 @@ __all__ = ["Phrase", "attribute_kind", "between", "meaning", "noun_phrases"]
 DETERMINERS = ("DT", "PRP$", "CD", "PDT")
 BE = vocabulary("is are was were be being been")
 HOLDING = vocabulary(
-    "group groups bunch lot lots couple pair pairs herd flock crowd bowl plate cup glass bottle slice slices piece pieces variety "
-    "number row rows stack pile box basket set kind type team line vase herds few assortment series bit part side picture photo "
-    "image view dozens hundreds container tray bag sort display close-up closeup photograph"
+    """
+    group groups bunch lot lots couple pair pairs herd herds flock crowd bowl plate cup bottle slice slices piece pieces variety
+    number row rows stack pile box basket set kind type team line vase few assortment series bit dozens hundreds container tray bag
+    """
 )
 _POSTURES = vocabulary(
     """
@@ -88,12 +89,14 @@ def meaning(sentence: Sentence) -> tuple[object, ...]:
     phrases = noun_phrases(sentence, bare=True)
     units: list[tuple[object, ...]] = []  # phrases that are listed, then what leads on
     out: list[object] = [tuple(word.lower() for word in sentence.words[: phrases[0].begin])] if phrases else []
-    listed: list[object] = []
+    listed: list[tuple[object, ...]] = []
     sides: list[object] = []
     relation: tuple[str, ...] = ()
     for i, phrase in enumerate(phrases):
         following = phrases[i + 1] if i + 1 < len(phrases) else None
-        listed.append(_plain_phrase(sentence, phrase, following))
+        plain = _plain_phrase(sentence, phrase, following)
+        shares = listed and not plain[0] and not plain[1]  # "white cabinets and tops": the tops are white too
+        listed.append((*listed[-1][:2], plain[2]) if shares else plain)
         joint = between(sentence, phrase, following) if following else None
         if joint is not None and set(joint) <= {",", "and"}:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 
 from ...core.draws import key_of
 from . import orders, swaps, wording  # noqa: F401  they register their rules
@@ -23,6 +24,7 @@ ORDER_RULES = (  # COCO-Order of ARO
 )
 # Hardest first: what still is a fluent sentence about the same things, then what says something else of them, then word salad.
 RULES = ("swap_attributes", "swap_relation", "swap_nouns", "shuffle_nouns_adjectives", "quantity", "negation", *ORDER_RULES[1:])
+TRIED = 64  # candidates of one rule that are looked at, of captions that have more
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def perturb(caption: str, rules: Sequence[str] = RULES, key: int = 0, tagger: Ta
     """Wrong captions. Deterministic in caption, rule and key. tagger: default textblob where installed, else plain rules.
 
     Refused, with a reason: what equals the caption or another negative after normalization (case, white space, punctuation, a and
-    an), and what says the same by symmetry (things joined by "and" exchanged). RecipeError for a rule that does not exist.
+    an), what says a word twice in a row, and what says the same by symmetry (things joined by "and" exchanged). RecipeError for a
+    rule that does not exist.
 
     >>> from relatum.data.negatives.tagging import RuleTagger
     >>> perturb("a red circle and a blue square", ["swap_attributes"], tagger=RuleTagger()).negatives[0].text
@@ -61,11 +64,12 @@ def perturb(caption: str, rules: Sequence[str] = RULES, key: int = 0, tagger: Ta
     """
     found = [find_rule(name) for name in rules]
     sentence = read_sentence(caption, tagger or open_tagger())
+    address = caption.encode(errors="backslashreplace").decode()  # half of a surrogate pair has no bytes
     seen, said = {normal(caption)}, meaning(sentence)
     negatives: list[Negative] = []
     refused: list[Refused] = []
     for rule in found:
-        made, reasons = _apply(rule, sentence, random.Random(key_of(caption, rule.name, key)), seen, said)
+        made, reasons = _apply(rule, sentence, random.Random(key_of(address, rule.name, key)), seen, said)
         negatives += [Negative(text, rule.name) for text in made]
         refused += [Refused(rule.name, reason) for reason in reasons]
     return Perturbed(tuple(negatives), tuple(refused))
@@ -78,13 +82,15 @@ def _apply(
     if not sentence.words:
         return [], ["the caption has no words"]
     caption, made, reasons = normal(sentence.text), [], []
-    for wrong in rule.function(sentence, draw):
+    for wrong in islice(rule.function(sentence, draw), TRIED):
         text = wrong.text
         plain = normal(text)
         if plain == caption:
             reasons.append("equals the caption")
         elif plain in seen:
             reasons.append("equals another negative")
+        elif _stutters(plain) and not _stutters(caption):
+            reasons.append("says a word twice in a row")
         elif meaning(wrong) == said:
             reasons.append("says the same by symmetry")
         else:
@@ -97,3 +103,7 @@ def _apply(
     if rule.most == 1:
         reasons = [] if made else reasons[:1]
     return made, reasons
+
+
+def _stutters(words: tuple[str, ...]) -> bool:
+    return any(word == following for word, following in pairwise(words))

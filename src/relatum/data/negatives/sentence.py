@@ -102,7 +102,8 @@ def read_sentence(caption: str, tagger: Tagger) -> Sentence:
 
 def normal(text: str) -> tuple[str, ...]:
     """The words without case, white space and punctuation, a and an alike: what makes two captions the same."""
-    words = (text[begin:stop].casefold() for begin, stop in _spans(unicodedata.normalize("NFKC", text)))
+    text = unicodedata.normalize("NFKC", text)
+    words = (text[begin:stop].casefold() for begin, stop in _spans(text))
     return tuple("a" if word == "an" else word for word in words)
 
 

@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 from .phrases import Phrase, attribute_kind, between, noun_phrases
 from .registry import register
 from .sentence import Sentence
-from .words import GROUPS, agree, plural, singular, vocabulary
+from .words import GROUPS, MASS, agree, plural, singular, vocabulary
 
 __all__ = ["swap_attributes", "swap_nouns", "swap_relation"]
 
@@ -27,9 +27,11 @@ def swap_attributes(sentence: Sentence, draw: random.Random) -> Iterator[Sentenc
                 if j <= i or _doubles(sentence, p, i, j) or _doubles(sentence, q, j, i):
                     continue
                 kinds = attribute_kind(sentence.words[i]), attribute_kind(sentence.words[j])
+                if kinds != ("color", "color") and not (p.nouns and q.nouns):
+                    continue  # what is called by its color alone takes a color
                 pairs.append((kinds[0] != kinds[1], kinds[0] == "other", draw.random(), (i, i + 1), (j, j + 1)))
         a, b = _group(sentence, p), _group(sentence, q)
-        if a and b and a[1] <= b[0] and (len(p.attributes) > 1 or len(q.attributes) > 1):
+        if a and b and p.nouns and q.nouns and a[1] <= b[0] and (len(p.attributes) > 1 or len(q.attributes) > 1):
             pairs.append((False, True, draw.random(), a, b))
     for *_, first, second in sorted(pairs):
         yield sentence.exchange(first, second)
@@ -75,7 +77,8 @@ def _renumbered(sentence: Sentence, first: tuple[int, int], second: tuple[int, i
         moved = first[0] + second[1] - second[0] - 1  # the second's end in the first's place
         for place, tag in ((moved, tags[ends[0]]), (ends[1], tags[ends[1]])):
             word = swapped.words[place]
-            swapped = swapped.put(place, place + 1, [plural(word) if tag == "NNS" else singular(word)], [tag])
+            if word.lower() not in MASS:
+                swapped = swapped.put(place, place + 1, [plural(word) if tag == "NNS" else singular(word)], [tag])
     return swapped
 
 

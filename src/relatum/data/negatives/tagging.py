@@ -93,8 +93,16 @@ def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
             tags[i] = "VBG" if follows and before not in ("DT", "JJ", "PRP$") else "JJ" if inner else tags[i]
         elif tags[i] in ("VBN", "VBD") and before in ("DT", "JJ", "PRP$", "CD", "CC", "RB") and after[:2] in ("NN", "JJ"):
             tags[i] = "JJ" if before != "CC" or word.endswith("ed") else tags[i]
-        elif tags[i] in ("VB", "VBP") and (before in ("DT", "JJ", "PRP$") or after in ("VBZ",)):
+        elif word in ("light", "dark", "bright", "pale") and low[i + 1 : i + 2] and low[i + 1] in COLORS:
+            tags[i] = "JJ"
+        elif tags[i] in ("VB", "VBP") and (
+            before in ("DT", "JJ", "PRP$") or after == "VBZ" or (before == "CD" and after[:2] == "NN")
+        ):
             tags[i] = "NN"
+        elif tags[i] == "JJ" and before == "DT" and after in ("", ".", ",", "IN", "VBZ", "VBG") and word not in ADJECTIVES:
+            tags[i] = "NN"  # "a sink"
+        elif tags[i] == "VBZ" and before == "NN" and after in ("", ".") and word not in VERBS:
+            tags[i] = "NNS"  # "railroad tracks."
         elif tags[i] == "NNS" and before == "NN" and after in ("DT", "PRP$") and not words[i - 1][0].isupper():
             tags[i] = "VBZ"  # "a man walks a dog"
         elif tags[i] == "VBZ" and before in ("DT", "JJ", "PRP$", "CD") and after not in ("DT", "PRP$"):

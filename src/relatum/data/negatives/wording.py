@@ -14,6 +14,7 @@ from .words import GROUPS, NUMBERS, agree, plural, singular
 __all__ = ["negation", "quantity"]
 
 _BE = ("is", "are", "was", "were")
+_WHO = ("that", "which", "who")
 _DENIED = {"isn't": "is", "aren't": "are", "wasn't": "was", "weren't": "were"}
 
 
@@ -29,6 +30,8 @@ def negation(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
             made.append(sentence.put(i, i + 1, [sentence.words[i], "not"], [sentence.tags[i], "RB"]))
         elif word in _DENIED:
             made.append(sentence.put(i, i + 1, [_DENIED[word]]))
+        elif word == "with" and i and sentence.tags[i - 1] in ("VBN", "VBD", "VBG"):
+            made.append(sentence.put(i - 1, i, ["not", sentence.words[i - 1]], ["RB", sentence.tags[i - 1]]))
         elif word in ("with", "without") and following:
             made.append(sentence.put(i, i + 1, ["without" if word == "with" else "with"]))
     for phrase in noun_phrases(sentence):
@@ -48,26 +51,20 @@ def negation(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
 
 @register("quantity", lacking="no number and no countable thing", most=4)
 def quantity(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
-    """The numbers of two things exchanged; then another number: words to twelve, digits to twenty, "a" by "two" or "three".
-    Nouns and verbs take the number of what they now count."""
+    """The numbers of two things exchanged; then another number, at most two off: words to twelve, digits to twenty, "a" or "one" by
+    "two" or "three". Nouns and verbs take the number of what they now count."""
     counted = [(phrase, at) for phrase in noun_phrases(sentence) if (at := _number_of(sentence, phrase)) is not None]
-    traded, made = [], []
-    for (p, i), (q, j) in combinations(counted, 2):
-        if _value(sentence.words[i]) != _value(sentence.words[j]) and p.end <= q.begin:
-            first = _counted(sentence, q, j, sentence.words[i])  # the later one first: places before it stay
-            traded.append(_counted(first, p, i, sentence.words[j]))
-    for phrase, at in counted:
+    pairs = [pair for pair in combinations(counted, 2) if len({_value(sentence.words[at]) for _, at in pair}) > 1]
+    for (p, i), (q, j) in draw.sample(pairs, len(pairs)):
+        later = _counted(sentence, q, j, sentence.words[i])  # words before it stay where they are
+        yield _counted(later, p, i, sentence.words[j])
+    for phrase, at in draw.sample(counted, len(counted)):
         word = sentence.words[at]
         count = _value(word) or 1
         if word.lower() in ("a", "an") and not _free(sentence, phrase):
             continue
-        other = draw.choice(
-            [n for n in (count - 2, count - 1, count + 1, count + 2) if 1 <= n <= max(12, count + 1) and n != count]
-        )
-        other = draw.choice((2, 3)) if count == 1 else other
-        made.append(_counted(sentence, phrase, at, str(other) if word.isdigit() or other >= len(NUMBERS) else NUMBERS[other]))
-    yield from draw.sample(traded, len(traded))
-    yield from draw.sample(made, len(made))
+        other = draw.choice((2, 3) if count == 1 else [n for n in (count - 2, count - 1, count + 1, count + 2) if n > 0])
+        yield _counted(sentence, phrase, at, str(other) if word.isdigit() or other >= len(NUMBERS) else NUMBERS[other])
 
 
 def _number_of(sentence: Sentence, phrase: Phrase) -> int | None:
@@ -75,8 +72,11 @@ def _number_of(sentence: Sentence, phrase: Phrase) -> int | None:
     for i in range(phrase.begin, phrase.first):
         if sentence.tags[i] == "CD":
             return i if _value(sentence.words[i]) is not None and _plain_number(sentence, i) else None
-    countable = sentence.tags[_counted_noun(sentence, phrase)] == "NN" and not any(
-        sentence.words[i].lower() in GROUPS for i in (_counted_noun(sentence, phrase), phrase.first)
+    owns = sentence.gaps[phrase.end][:2] in ("'s", "’s")
+    countable = (
+        sentence.tags[_counted_noun(sentence, phrase)] == "NN"
+        and not owns
+        and not any(sentence.words[i].lower() in GROUPS for i in (_counted_noun(sentence, phrase), phrase.first))
     )
     return phrase.begin if sentence.words[phrase.begin].lower() in ("a", "an") and countable else None
 
@@ -84,12 +84,8 @@ def _number_of(sentence: Sentence, phrase: Phrase) -> int | None:
 def _free(sentence: Sentence, phrase: Phrase) -> bool:
     """A thing that is counted for itself: no idiom ("a lot of"), and no place ("on a street")."""
     before = sentence.words[phrase.begin - 1].lower() if phrase.begin else ""
-    placed = phrase.begin and sentence.tags[phrase.begin - 1] in ("IN", "TO") and before not in ("with", "of")
-    return (
-        not placed
-        and before != "of"
-        and not any(sentence.words[i].lower() in GROUPS for i in (_counted_noun(sentence, phrase), phrase.first))
-    )
+    placed = phrase.begin and sentence.tags[phrase.begin - 1] in ("IN", "TO") and before != "with"
+    return not placed and not any(sentence.words[i].lower() in GROUPS for i in (_counted_noun(sentence, phrase), phrase.first))
 
 
 def _value(word: str) -> int | None:
@@ -113,9 +109,9 @@ def _counted(sentence: Sentence, phrase: Phrase, at: int, word: str) -> Sentence
         noun = out.words[head]
         out = out.put(head, head + 1, [plural(noun) if many else singular(noun)], ["NNS" if many else "NN"])
     was = sentence.tags[head] == "NNS"
-    follows = phrase.end < len(out.words) and out.tags[phrase.end] in ("VBZ", "VBP", "VBD")
-    if was != many and follows and _subject(sentence, phrase):
-        out = out.put(phrase.end, phrase.end + 1, [agree(out.words[phrase.end], many)])
+    verb = _verb(out, phrase)
+    if was != many and verb is not None:
+        out = out.put(verb, verb + 1, [agree(out.words[verb], many)])
     before = phrase.begin - 1
     if was != many and before > 0 and out.words[before - 1].lower() == "there":
         out = out.put(before, before + 1, [agree(out.words[before], many)])
@@ -130,5 +126,17 @@ def _counted_noun(sentence: Sentence, phrase: Phrase) -> int:
     return phrase.head
 
 
-def _subject(sentence: Sentence, phrase: Phrase) -> bool:
-    return phrase.begin == 0 or sentence.tags[phrase.begin - 1] not in ("IN", "CC", "TO")
+def _verb(sentence: Sentence, phrase: Phrase) -> int | None:
+    """The finite verb whose subject the phrase is: next to it, after "that", or, for the first phrase, the first that is no
+    other's ("a man in red is playing")."""
+    words, tags, i = sentence.words, sentence.tags, phrase.end
+    relative = i + 1 < len(words) and words[i].lower() in _WHO
+    if phrase.begin and tags[phrase.begin - 1] in ("IN", "CC", "TO") and not relative:
+        return None
+    i += relative
+    for at in range(i, len(words) if phrase.begin == 0 else min(i + 1, len(words))):
+        if words[at].lower() in _WHO or tags[at] == "CC" or (at > i and sentence.gaps[at].strip()):
+            return None
+        if tags[at] in ("VBZ", "VBP", "VBD"):
+            return at
+    return None

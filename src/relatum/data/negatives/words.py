@@ -11,6 +11,7 @@ __all__ = [
     "COMPOUND_RELATIONS",
     "GROUPS",
     "ING_NOUNS",
+    "MASS",
     "NUMBERS",
     "SIZES",
     "VAGUE",
@@ -65,9 +66,18 @@ GROUPS = vocabulary(
     """
     lot lots bunch few little couple variety bit number series half row kind type sort piece set side top front middle
     center background foreground bottom edge end corner part view picture photo image photograph shot close-up closeup day
-    night time way while moment distance
+    night time way while moment distance one ones
     """
 )  # nouns that "a" goes with but that are not counted or denied
+
+MASS = vocabulary(
+    """
+    snow water grass food sand air trash dirt rice broccoli cauliflower bread cheese meat fruit furniture luggage traffic
+    clothing hair equipment mud ice wood metal glass paper milk coffee tea wine beer juice soup sauce corn lettuce spinach
+    rain smoke fog broth butter chocolate cream sunlight foliage hay gravel concrete scenery silverware jewelry salt sugar
+    pasta bacon ham beef tofu sky ground floor
+    """
+)  # not counted
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -184,6 +194,8 @@ def plural(noun: str) -> str:
         return noun
     if noun in _IRREGULAR:
         return _IRREGULAR[noun]
+    if noun.endswith(("men", "women")) and len(noun) > 5:
+        return noun
     if noun.endswith(_PEOPLE) and noun not in ("human", "german", "roman"):
         return noun[:-2] + "en"
     if noun.endswith(("s", "x", "z", "ch", "sh")):
