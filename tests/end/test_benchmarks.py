@@ -121,3 +121,29 @@ def test_flicker_and_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     levels = [float(line.split()[2]) for line in said.splitlines() if line.startswith("a0/")]
     assert levels[0] < 0.01
     assert levels[1] == pytest.approx(20 * (2 / 3) ** 0.5, rel=0.01)  # every frame lies 20 levels off the mean of its neighbors
+
+
+def test_matching_prints_both_ways_and_the_double_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two images, six texts, eight levels: 48 evaluations an image in full; two texts of the loop are 16."""
+    load("matching").main(["--size", "tiny", "--images", "2", "--texts", "6", "--levels", "8", "--loop", "2"])
+    said = capsys.readouterr().out
+    assert re.search(r"^full +an image: 48 \(48-48\) UNet evaluations, [\d.]+ \([\d.]+-[\d.]+\) s$", said, re.MULTILINE), said
+    found = re.search(r"^elimination +an image: [\d]+ \([\d]+-(\d+)\) UNet evaluations", said, re.MULTILINE)
+    assert found is not None, said
+    assert int(found[1]) <= 48
+    assert re.search(r"^same winner +2 of 2, ", said, re.MULTILINE), said
+    assert re.search(r"^elimination +[\d.]+ times fewer evaluations, [\d.]+ times fewer seconds$", said, re.MULTILINE), said
+    assert re.search(r"^double loop +16 UNet evaluations, ", said, re.MULTILINE), said
+    least = re.search(r"^ours +16 UNet evaluations, .* greatest difference ([\d.e+-]+) ", said, re.MULTILINE)
+    assert least is not None, said
+    assert float(least[1]) < 1e-5
+
+
+def test_matching_has_the_networks_of_stable_diffusion_15() -> None:
+    program = load("matching")
+    with torch.device("meta"):
+        assert [sum(p.numel() for p in network.parameters()) for network in program.networks()] == [
+            859_520_964,
+            83_653_863,
+            123_060_480,
+        ]
