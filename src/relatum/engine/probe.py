@@ -107,7 +107,7 @@ def _keys(tokens: Tokens) -> Keys:
 
 
 def _matching(seen: Seen, keys: Keys, parts: ProbeParts, ranks: Ranks) -> tuple[PerSample, PerSample]:
-    """(symmetric InfoNCE, whether the own text wins)."""
+    """(symmetric InfoNCE, whether the own text wins); over all ranks where the UNet is told nothing, else within this one."""
     assert seen.pictures is not None
     assert seen.texts is not None
     if parts.settings.sees == "nothing":

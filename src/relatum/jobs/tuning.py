@@ -66,7 +66,8 @@ def _clip(recipe: Recipe, settings: ClipSettings, task: Task, sides: Sequence[Se
 
 
 def _probe(recipe: Recipe, settings: ProbedSettings, task: Task, sides: Sequence[Sequence[Row]]) -> Made:
-    model = open_stable_diffusion(_place(recipe, settings.pretrained_model_name_or_path), 0).to(device())
+    origin = _place(recipe, settings.pretrained_model_name_or_path)
+    model = open_stable_diffusion(origin, 0).to(device())
     tuned = settings.train is not None
     probe = _begin(recipe, settings, model)
     if settings.train is None:
@@ -93,7 +94,9 @@ def _probe(recipe: Recipe, settings: ProbedSettings, task: Task, sides: Sequence
             if settings.train is not None and settings.train.kind == "lora":
                 save_lora(model.unet, folder)
         if settings.matching:
-            save_probe(probe, folder / "probe", model="" if tuned else settings.pretrained_model_name_or_path)
+            save_probe(
+                probe, folder / "probe", model="" if tuned else str(Path(origin).resolve()) if Path(origin).exists() else origin
+            )
 
     cache = Path(recipe.cache_dir) if recipe.cache_dir else Path("runs") / "cache"
     return parts, save, [encode(recipe, task, model, side, cache) for side in sides]
