@@ -1,6 +1,6 @@
 """Trains, judges and writes docs/studies/representations.md: CLIP from diffusion, and discriminative probing, on the toy world.
 
-usage: python docs/write_representations.py [--seeds 6] [--items 120] [--updates 300] [--runs runs/representations] [--extra]
+usage: python docs/write_representations.py [--seeds 6] [--items 120] [--updates 150] [--runs runs/representations] [--extra]
 
 What is finished is not done again, so the command may be stopped and run again, or run with more seeds.
 """
@@ -13,17 +13,22 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from relatum.atomic import write_text
 from relatum.compare.significance import sign_flip
 from relatum.compare.statistics import Bootstrap, Interval
+from relatum.core.draws import Draws
 from relatum.data.benchmarks.winoworld import Winoworld
+from relatum.data.toy import ToyScenes
+from relatum.engine.distill import denoising_score
 from relatum.engine.match import ClipScorer, DiffusionScorer, Matching, Scorer
 from relatum.engine.probe import open_probed
 from relatum.jobs.matching import match_items
 from relatum.jobs.training import train_recipe
 from relatum.metrics.extractors import open_extractor
 from relatum.models.families.stable_diffusion import open_stable_diffusion
+from relatum.models.families.tuned import ClipSettings, DrawingClip
 from relatum.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +57,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/representations"))
     parser.add_argument("--extra", action="store_true", help="the controls too: no caption, layer norms alone")
     parser.add_argument("--page-only", action="store_true", help="write the page of the results that are there")
-    parser.add_argument("--updates", type=int, default=300, help="of a fine-tuning; a probe alone gets twice as many")
+    parser.add_argument("--updates", type=int, default=150, help="of a fine-tuning; a probe alone gets twice as many")
     args = parser.parse_args()
     if not args.page_only:
         run(args)
@@ -63,6 +68,7 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> None:
     study = Study(args.runs, args.items)
+    look(args.runs / "results" / "score.look")
     study.judge("clip base", None, {"": lambda: ClipScorer(open_extractor("clip"))})
     study.judge("unet base", None, {"": lambda: diffusion("relatum:toy")})
     names = [name for name in ARMS if args.extra or name not in EXTRA]
@@ -89,6 +95,41 @@ def scorers(name: str, final: Path) -> dict:
 
 def diffusion(name: str) -> DiffusionScorer:
     return DiffusionScorer(open_stable_diffusion(name, 0), Matching(levels=8))
+
+
+@torch.no_grad()
+def look(file: Path, count: int = 192) -> None:
+    """What the teacher's score tells before any training: of true latents, and of those that CLIP's image vectors are mapped to."""
+    if file.is_file():
+        return
+    teacher, opened = open_stable_diffusion("relatum:toy", 0), ClipSettings().build(Path())
+    two: dict = {"min_objects": 2, "max_objects": 2, "related": True}
+    fit, test = ToyScenes(split="train", count=512, **two).rows(), ToyScenes(split="test", count=count, **two).rows()
+    seen, pixels = (torch.stack([row.images["target"].pixels(32) for row in rows]) for rows in (fit, test))
+    known, true = (teacher.codec.latents(teacher.codec.encode(pictures), None) for pictures in (seen, pixels))
+    torch.manual_seed(0)
+    clip, words = DrawingClip(opened, teacher.latent_shape(32)), torch.zeros(1, 4, dtype=torch.long)
+    kinds = {"true latents": true, "drawn map": clip(pixels, words).latents}
+    clip.fit(seen, known)
+    kinds["fitted map"] = clip(pixels, words).latents
+    own = teacher.text.encode([row.texts["target"] for row in test])
+    told = {"own": own, "another picture's": own.roll(1, 0), "none": teacher.text.null.expand_as(own)}
+    draws, lines = (
+        Draws(0, [row.id for row in test]),
+        ["| score, told | own caption | another picture's | none | other − own |", "|---|---|---|---|---|"],
+    )
+    for kind, latents in kinds.items():
+        scores = {name: denoising_score(teacher, latents, tokens, draws)[0] for name, tokens in told.items()}
+        gap = scores["another picture's"] - scores["own"]
+        means = " | ".join(f"{score.mean():.3f}" for score in scores.values())
+        lines.append(f"| {kind} | {means} | {gap.mean():+.3f} ± {1.96 * gap.std() / len(gap) ** 0.5:.3f} |")
+    rest = 1 - (kinds["fitted map"] - true).square().mean() / (true - true.mean(0)).square().mean()
+    lines += [
+        "",
+        f"{count} held-out scenes; ± is a 95 % interval. The fitted map explains {100 * rest:.0f} % of the latents' variance.",
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, "\n".join(lines) + "\n")
 
 
 class Study:
@@ -233,7 +274,9 @@ def write_page(runs: Path) -> None:
         f"Written {date.today().isoformat()} by `{command}` on two shared CPU cores "
         f"({seconds / 60:.0f} minutes of training). Percent, 95 % intervals over seeds and items; p by sign flips over seeds."
     )
-    lines = [about, "", "### CLIP", "", *estimates(runs, clips), ""]
+    before = runs / "results" / "score.look"
+    first = ["", "### What the score can tell", "", before.read_text(encoding="utf-8").strip()] if before.is_file() else []
+    lines = [about, *first, "", "### CLIP", "", *estimates(runs, clips), ""]
     plain = ("clip plain", "")
     lines += differences(
         runs,
