@@ -58,6 +58,7 @@ def match_items(
     strict: bool,
     *,
     store: Path | None = None,
+    about: str = "",
     null: bool | None = None,
     report: Callable[[ItemResult], None] | None = None,
 ) -> list[ItemResult]:
@@ -65,8 +66,9 @@ def match_items(
 
     size: edge in pixels to which images are cropped and resized. asks, strict: as a `Benchmark` has them; no asks: scores alone.
     null: whether the empty text is scored; by default where images are ranked. store: a file of JSON lines that grows with every
-    item; the same call goes on from it and scores only what it lacks. report: called with every result. DataError: no items, two of
-    one id, an image that cannot be read, a score that is not finite. RecipeError: the store holds another scorer's or setting's.
+    item; the same call goes on from it and scores only what it lacks. about: names the items, so that two benchmarks do not
+    share a store. report: called with every result. DataError: no items, two of one id, an image that cannot be read, a score that
+    is not finite. RecipeError: the store holds another scorer's or setting's results.
     """
     if not items:
         raise DataError("match: no items; the benchmark is empty, or all of it was skipped")
@@ -75,7 +77,7 @@ def match_items(
         ids = [item.id for item in items]
         raise DataError(f"match: two items have the id {next(i for i in ids if ids.count(i) > 1)!r}")
     subtract = bool({"image", "group"} & {*asks}) if null is None else null
-    run = run_key(scorer, "items", size, *sorted(asks), strict, subtract) if store is not None else ""
+    run = run_key(scorer, "items", about, size, *sorted(asks), strict, subtract) if store is not None else ""
     with Lines(store, run, [one.name for one in fields(ItemResult)]) as kept:
         results = []
         for item in items:

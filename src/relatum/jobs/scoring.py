@@ -82,7 +82,7 @@ def match_benchmark(
     mark = key_of(run_key(scorer, size), kind, sorted(settings.items(), key=str))
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")[-60:]
     store = output or Path("runs") / "match" / f"{name}-{kind}-{mark:016x}.jsonl"
-    results = match_items(scorer, items, size, asked.asks, asked.strict, store=store)
+    results = match_items(scorer, items, size, asked.asks, asked.strict, store=store, about=kind)
     for line in table_of(results):
         say(line)
     return store, results
