@@ -13,6 +13,8 @@ from PIL import Image
 from relatum.cli import main
 from relatum.engine.match import DiffusionScorer
 
+ODD = "<b>🐈</b> " + 400 * "word "
+
 
 @pytest.fixture
 def pipeline(tiny_image: Path) -> str:
@@ -70,13 +72,14 @@ def test_any_images_and_captions(
 ) -> None:
     captions, output = tmp_path / "captions.txt", tmp_path / "scores.csv"
     captions.write_text('a "red", ring\n\na star\n')
-    words = ["match", pipeline, "--images", str(images), "--captions", str(captions), "--text", "nothing", "--levels", "2"]
+    words = ["match", pipeline, "--images", str(images), "--captions", str(captions), "--text", ODD, "--levels", "2"]
     assert main([*words, "--output", str(output)]) == 0
     rows = [*csv.DictReader(output.read_text().splitlines())]
-    assert [(row["image"], row["text"]) for row in rows[2:4]] == [("0", "nothing"), ("1", 'a "red", ring')]
+    assert [(row["image"], row["text"]) for row in rows[2:4]] == [("0", ODD), ("1", 'a "red", ring')]
     said = capsys.readouterr().out.splitlines()
     best = max(rows[:3], key=lambda row: float(row["score"]))
-    assert said[0] == f"0: {float(best['score']):.5f} {best['text']}"
+    assert said[:2] == ["texts longer than the encoder reads, whose ends do not count: 1", f"  {ODD}"]
+    assert said[2] == f"0: {float(best['score']):.5f} {best['text']}"
     stored = json.loads((tmp_path / "scores.jsonl").read_text().splitlines()[0])
     assert float(rows[0]["above_empty"]) == pytest.approx(stored["null"][0] - stored["errors"][0][0])
     before = len(calls)

@@ -31,6 +31,7 @@ from .stored import Lines
 __all__ = ["Given", "find_fast", "given_captions", "given_images", "match_benchmark", "match_given", "open_scorer", "settings_of"]
 
 SHOWN = 20
+CUT = "texts longer than the encoder reads, whose ends do not count"
 FAST = ("id", "key", "winner", "evaluations", "full", "bound", "rounds")
 Say = Callable[[str], None]
 
@@ -79,6 +80,7 @@ def match_benchmark(
     items = asked.items()[: limit or None]
     _say_some(say, "left out", asked.skipped)
     _say_some(say, "equal candidates, which tie", repeated(items))
+    _say_some(say, CUT, _cut(scorer, [text for item in items for text in item.texts]))
     mark = key_of(run_key(scorer, size), kind, sorted(settings.items(), key=str))
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")[-60:]
     store = output or Path("runs") / "match" / f"{name}-{kind}-{mark:016x}.jsonl"
@@ -86,6 +88,11 @@ def match_benchmark(
     for line in table_of(results):
         say(line)
     return store, results
+
+
+def _cut(scorer: Scorer, texts: Sequence[str]) -> list[str]:
+    every = list(dict.fromkeys(texts))
+    return [every[i] for i in scorer.model.text.cut(every)] if isinstance(scorer, DiffusionScorer) else []
 
 
 def _say_some(say: Say, what: str, lines: Sequence[str]) -> None:
@@ -152,6 +159,7 @@ def match_given(scorer: Scorer, size: int, given: Given, output: Path | None, sa
     output: .jsonl, or .csv (image, text, score, and score minus the empty text's), made from a .jsonl beside it.
     """
     store = None if output is None else _beside(output)
+    _say_some(say, CUT, _cut(scorer, given.texts))
     items = [Item(stem, (ref,), given.texts, ()) for stem, ref in given.images.items()]
     results = match_items(scorer, items, size, (), False, store=store, null=True)
     for result in results:
