@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -113,6 +113,7 @@ class Decoding:
         return f"tokens {self.tokens}{drawn}"
 
 
+@runtime_checkable
 class Writer(Protocol):
     """What writes: fingerprint identifies it and how it decodes; a call gives one text a caption, as the model wrote it."""
 

@@ -162,12 +162,15 @@ def _close(sentence: Sentence, i: int) -> bool:
 
 def _plain_phrase(sentence: Sentence, phrase: Phrase, following: Phrase | None) -> tuple[object, ...]:
     """Determiners, adjectives without their order, nouns: of the next phrase, where it has none ("a white and a black bicycle")."""
-    low = [word.lower() for word in sentence.words]
-    lent = following.nouns if following is not None and not phrase.nouns else ()
-    fixed = tuple("a" if low[i] == "an" else low[i] for i in range(phrase.begin, phrase.first))
-    described = low[phrase.first : phrase.nouns[0] if phrase.nouns else phrase.end]
-    described = described if "of" in described else sorted(described)
-    return fixed, tuple(described), tuple(low[i] for i in (phrase.nouns or lent))
+
+    described = _low(sentence, phrase.first, phrase.nouns[0] if phrase.nouns else phrase.end)
+    owner = phrase if phrase.nouns or following is None else following
+    nouns = _low(sentence, owner.nouns[0], owner.end) if owner.nouns else ()
+    return _low(sentence, phrase.begin, phrase.first), described if "of" in described else tuple(sorted(described)), nouns
+
+
+def _low(sentence: Sentence, begin: int, end: int) -> tuple[str, ...]:
+    return tuple("a" if word.lower() == "an" else word.lower() for word in sentence.words[begin:end])
 
 
 def _unordered(sentence: Sentence, begin: int) -> list[object]:

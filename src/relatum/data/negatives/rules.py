@@ -81,7 +81,8 @@ def _apply(
     """Texts that a rule gives, at most `rule.most`, and the reasons of what was refused. Adds to `seen`."""
     if not sentence.words:
         return [], ["the caption has no words"]
-    caption, made, reasons = normal(sentence.text), [], []
+    caption, made, reasons, spare = normal(sentence.text), [], [], ""
+    bag = sorted(caption)
     for wrong in islice(rule.function(sentence, draw), TRIED):
         text = wrong.text
         plain = normal(text)
@@ -89,15 +90,19 @@ def _apply(
             reasons.append("equals the caption")
         elif plain in seen:
             reasons.append("equals another negative")
+        elif sorted(plain) == bag and meaning(wrong) == said:
+            reasons.append("says the same by symmetry")
         elif _stutters(plain) and not _stutters(caption):
             reasons.append("says a word twice in a row")
-        elif meaning(wrong) == said:
-            reasons.append("says the same by symmetry")
+            spare = spare or text
         else:
             made.append(text)
             seen.add(plain)
         if len(made) == rule.most:
             break
+    if spare and not made and rule.most == 1:  # of a long caption every order drawn may do so
+        made.append(spare)
+        seen.add(normal(spare))
     if not made and not reasons:
         reasons = [rule.lacking]
     if rule.most == 1:

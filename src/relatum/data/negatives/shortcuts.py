@@ -38,10 +38,10 @@ class Shortcut:
 
 
 def shortcuts(pairs: Sequence[tuple[str, str, str]], folds: int = 5) -> list[Shortcut]:
-    """Of (caption, negative, rule): all together as rule "all", then by rule. Captions that are the same share a fold, so that no
-    caption is judged by counts that saw it."""
+    """Of (caption, negative, rule): all together as rule "all", then by rule. Captions of the same words share a fold, so that
+    neither a caption nor another order of it is judged by counts that saw it."""
     captions = list(dict.fromkeys(normal(caption) for caption, _, _ in pairs))
-    fold = {caption: key_of(*caption) % folds for caption in captions}
+    fold = {caption: key_of(*sorted(caption)) % folds for caption in captions}
     models = [_Words(c for c in captions if fold[c] != i) for i in range(folds)]
     by_rule: dict[str, list[tuple[tuple[str, ...], tuple[float, ...]]]] = {"all": []} if pairs else {}
     for text, wrong, rule in pairs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 
 from .phrases import Phrase, attribute_kind, between, noun_phrases
 from .registry import register
@@ -21,25 +21,24 @@ def swap_attributes(sentence: Sentence, draw: random.Random) -> Iterator[Sentenc
     "A room with blue walls and a white sink" gives "A room with white walls and a blue sink".
     """
     pairs = []
-    for p, q in combinations(noun_phrases(sentence, bare=True), 2):
-        for i in p.attributes:
-            for j in q.attributes:
-                if j <= i or _doubles(sentence, p, i, j) or _doubles(sentence, q, j, i):
-                    continue
-                kinds = attribute_kind(sentence.words[i]), attribute_kind(sentence.words[j])
-                if kinds != ("color", "color") and not (p.nouns and q.nouns):
-                    continue  # what is called by its color alone takes a color
-                pairs.append((kinds[0] != kinds[1], kinds[0] == "other", draw.random(), (i, i + 1), (j, j + 1)))
-        a, b = _group(sentence, p), _group(sentence, q)
+    phrases = [(p, _group(sentence, p)) for p in noun_phrases(sentence, bare=True)]
+    kinds = {i: attribute_kind(sentence.words[i]) for p, _ in phrases for i in p.attributes}
+    for (p, a), (q, b) in combinations(phrases, 2):
+        for i, j in product(p.attributes, q.attributes):
+            # what is called by its color alone takes a color
+            if i < j and ((p.nouns and q.nouns) or kinds[i] == kinds[j] == "color"):
+                pairs.append((kinds[i] != kinds[j], kinds[i] == "other", draw.random(), (i, i + 1), (j, j + 1), p, q))
         if a and b and p.nouns and q.nouns and a[1] <= b[0] and (len(p.attributes) > 1 or len(q.attributes) > 1):
-            pairs.append((False, True, draw.random(), a, b))
-    for *_, first, second in sorted(pairs):
-        yield sentence.exchange(first, second)
+            pairs.append((False, True, draw.random(), a, b, p, q))
+    for *_, first, second, p, q in sorted(pairs, key=lambda pair: pair[:3]):
+        if not _doubles(sentence, p, first, second) and not _doubles(sentence, q, second, first):
+            yield sentence.exchange(first, second)
 
 
-def _doubles(sentence: Sentence, phrase: Phrase, out: int, into: int) -> bool:
-    """Whether the phrase, given another attribute for one of its own, says one twice ("a small small ring")."""
-    return sentence.words[into].lower() in (sentence.words[i].lower() for i in phrase.attributes if i != out)
+def _doubles(sentence: Sentence, phrase: Phrase, out: tuple[int, int], into: tuple[int, int]) -> bool:
+    """Whether the phrase, given other attributes for its own, says one twice ("a small small ring")."""
+    kept = {sentence.words[i].lower() for i in phrase.attributes if not out[0] <= i < out[1]}
+    return any(word.lower() in kept for word in sentence.words[into[0] : into[1]])
 
 
 def _group(sentence: Sentence, phrase: Phrase) -> tuple[int, int] | None:
@@ -55,15 +54,13 @@ def swap_nouns(sentence: Sentence, draw: random.Random) -> Iterator[Sentence]:
     """What two noun phrases speak of exchanged, attributes left behind, each in the number of its new place; then the whole
     phrases; then other single nouns ("kitchen" of "kitchen sink")."""
     whole, single, pairs = [], [], []
-    phrases = noun_phrases(sentence)
-    for (a, p), (b, q) in combinations(enumerate(phrases), 2):
-        if not _things(sentence, p) or not _things(sentence, q) or _uncounted(sentence, p) or _uncounted(sentence, q):
-            continue
+    phrases = [(n, p, _things(sentence, p)) for n, p in enumerate(noun_phrases(sentence)) if not _uncounted(sentence, p)]
+    for (a, p, some), (b, q, others) in combinations(phrases, 2):
         pairs.append((draw.random(), (p.nouns[0], p.end), (q.nouns[0], q.end)))
         if b > a + 1 and (p.nouns[0] > p.begin or q.nouns[0] > q.begin) and not _owns(sentence, q):
             whole.append((draw.random(), p, q))
         if len(p.nouns) + len(q.nouns) > 2:
-            single += [(draw.random(), (i, i + 1), (j, j + 1)) for i in _things(sentence, p) for j in _things(sentence, q)]
+            single += [(draw.random(), (i, i + 1), (j, j + 1)) for i, j in product(some, others)]
     yield from (_renumbered(sentence, a, b) for _, a, b in sorted(pairs))
     yield from (_exchanged(sentence, p, q) for _, p, q in sorted(whole, key=lambda pair: pair[0]))
     yield from (_renumbered(sentence, a, b) for _, a, b in sorted(single))

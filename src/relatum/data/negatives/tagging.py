@@ -15,6 +15,7 @@ __all__ = ["RuleTagger", "Tagger", "TextblobTagger", "open_tagger"]
 
 
 @runtime_checkable
+@runtime_checkable
 class Tagger(Protocol):
     """name: what outputs say about where tags came from. A call gives one Penn tag a word; punctuation is a word of its own."""
 
