@@ -185,7 +185,8 @@ def stacked(found: dict[int | None, dict], ask: str, seeds: Sequence[int | None]
 
 def words(interval: Interval, sign: bool = False) -> str:
     mark = "+" if sign else ""
-    return f"{100 * interval.value:{mark}.1f} ({100 * interval.low:{mark}.1f} to {100 * interval.high:{mark}.1f})"
+    value, low, high = (100 * number for number in (interval.value, interval.low, interval.high))
+    return f"{value:{mark}.1f} ({low:{mark}.1f} to {high:{mark}.1f})".replace("-0.0", "0.0")
 
 
 def estimates(runs: Path, rows: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -201,7 +202,7 @@ def estimates(runs: Path, rows: Sequence[tuple[str, str, str]]) -> list[str]:
             scores = stacked(found, ask, seeds)
             cells.append(words(Bootstrap(*scores.shape).mean(scores, trained=seeds != [None])))
         lines.append(f"| {label} | {' | '.join(cells)} | {'–' if seeds == [None] else len(seeds)} |")
-    return lines
+    return lines if len(lines) > 2 else []
 
 
 def differences(runs: Path, rows: Sequence[tuple[str, tuple[str, str], tuple[str, str]]]) -> list[str]:
@@ -220,7 +221,7 @@ def differences(runs: Path, rows: Sequence[tuple[str, tuple[str, str], tuple[str
             interval = Bootstrap(*a.shape).difference(a, b)
             cells.append(f"{words(interval, True)}, p {sign_flip((a - b).mean(1)):.2g}")
         lines.append(f"| {label} | {' | '.join(cells)} | {len(seeds)} |")
-    return lines
+    return lines if len(lines) > 2 else []
 
 
 def by_kind(runs: Path, rows: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -274,6 +275,9 @@ def write_page(runs: Path) -> None:
         f"Written {date.today().isoformat()} by `{command}` on two shared CPU cores "
         f"({seconds / 60:.0f} minutes of training). Percent, 95 % intervals over seeds and items; p by sign flips over seeds."
     )
+    missing = [name for name in ARMS if name not in EXTRA and not load(runs, name) and not load(runs, name, "probe")]
+    if missing:
+        about += f" **Not trained yet: {', '.join(missing)}.** The same command goes on."
     before = runs / "results" / "score.look"
     first = ["", "### What the score can tell", "", before.read_text(encoding="utf-8").strip()] if before.is_file() else []
     lines = [about, *first, "", "### CLIP", "", *estimates(runs, clips), ""]
