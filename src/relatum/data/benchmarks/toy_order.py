@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count as counted
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from ...core.draws import key_of
 from ...core.registry import benchmark
 from ..toy.claims import is_true
 from ..toy.readers import SceneImage, Split, ToyScenes, scene_of_row
-from ..toy.scene import Scene
+from ..toy.scene import Grounds, Layout, Scene
 from .item import Ask, Item
 
 __all__ = ["ToyOrder"]
@@ -24,8 +24,8 @@ _ARTICLES = ("a", "an")
 class ToyOrder:
     """Items of one scene of two objects and five texts: its caption, and one by each of `data.negatives.ORDER_RULES`.
 
-    All five are the same bag of words; no wrong one reads as a sentence that is true of the scene. split, grounds: as of the reader
-    "toy_scenes". Item i depends on (seed, split, i) alone. Facts: "scenes", "rules" (of the wrong texts, in their order).
+    All five are the same bag of words; no wrong one reads as a sentence that is true of the scene. split, grounds, layout: as of
+    the reader "toy_scenes". Item i depends on (seed, split, i) alone. Facts: "scenes", "rules" (of the wrong texts, in order).
 
     >>> item = ToyOrder(count=2).items()[1]
     >>> item.id, len(item.texts), item.facts["rules"][3]
@@ -38,7 +38,8 @@ class ToyOrder:
     count: int = 200
     seed: int = 0
     split: Split = "test"
-    grounds: Literal["plain", "textured", "both"] = "both"
+    grounds: Grounds = "both"
+    layout: Layout = "free"
     skipped: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -53,7 +54,7 @@ class ToyOrder:
         name = f"toy_order-{self.split}-{self.seed}-{index}"
         for attempt in counted():
             seed = key_of("toy_order", self.seed, index, attempt)
-            scenes = ToyScenes(self.split, 1, seed, 2, self.grounds, min_objects=2, related=True)
+            scenes = ToyScenes(self.split, 1, seed, 2, self.grounds, min_objects=2, related=True, layout=self.layout)
             row = scenes.rows()[0]
             scene, caption = scene_of_row(row), row.texts["target"]
             wrong = _wrong(caption, scene, seed)

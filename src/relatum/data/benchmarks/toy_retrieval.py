@@ -11,7 +11,7 @@ from ...core.draws import key_of
 from ...core.registry import benchmark
 from ..toy.claims import is_true
 from ..toy.readers import SPLITS, SceneImage, Split
-from ..toy.scene import GROUND_COLORS, Ground, Scene, pairs_of
+from ..toy.scene import GROUND_COLORS, Ground, Layout, Scene, pairs_of
 from ..toy.winoworld import draw_question
 from .item import Ask, Item
 from .retrieval import retrieval_items
@@ -42,6 +42,7 @@ class ToyRetrieval:
     split: Split = "test"
     alike: int = 2
     ground: str = "light gray"
+    layout: Layout = "free"
     skipped: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -78,7 +79,7 @@ class ToyRetrieval:
             if len(drawn) == size:
                 break
             key = key_of("toy_retrieval", self.seed, self.split, number, attempt)
-            asked = draw_question(key, "binding", grounds, pairs, held_out)
+            asked = draw_question(key, "binding", grounds, pairs, held_out, self.layout)
             new = list(zip(asked.scenes, asked.captions, strict=True))[: self.alike]
             if not any(_confused(known, one) for known in drawn for one in new):
                 drawn += new

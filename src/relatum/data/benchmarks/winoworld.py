@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from ...core.draws import key_of
 from ...core.registry import benchmark
 from ..toy.readers import SPLITS, SceneImage, Split
-from ..toy.scene import grounds_of, pairs_of
+from ..toy.scene import Grounds, Layout, grounds_of, pairs_of
 from ..toy.winoworld import QUESTIONS, QuestionKind, draw_question
 from .item import Ask, Item
 
@@ -23,8 +23,8 @@ class Winoworld:
 
     Kinds (the tag), in turn: "binding": the objects have exchanged their colors, the captions are one bag of words. "relation":
     they have exchanged their places and the captions differ in the relation's word. "order": the same scenes, told as the same bag
-    of words with the two noun phrases exchanged. split, grounds: as of the reader "toy_scenes"; in "held_out_attributes" one of the
-    scenes shows a pair of HELD_OUT. Item i depends on (seed, split, i) and its kind alone. Facts: "scenes", those of both images.
+    of words with the two noun phrases exchanged. split, grounds, layout: as of the reader "toy_scenes"; in "held_out_attributes"
+    one of the scenes shows a pair of HELD_OUT. Item i depends on (seed, split, i) and its kind alone. Facts: "scenes", of both.
 
     >>> item = Winoworld(count=18).items()[17]
     >>> item.id, item.tag, item.matches
@@ -38,7 +38,8 @@ class Winoworld:
     seed: int = 0
     split: Split = "test"
     kinds: tuple[QuestionKind, ...] = QUESTIONS
-    grounds: Literal["plain", "textured", "both"] = "both"
+    grounds: Grounds = "both"
+    layout: Layout = "free"
     skipped: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -57,7 +58,7 @@ class Winoworld:
         held_out = self.split == "held_out_attributes"
         kind = self.kinds[index % len(self.kinds)]
         key = key_of("winoworld", self.seed, self.split, index)
-        asked = draw_question(key, kind, grounds_of(self.grounds), pairs_of(held_out), held_out)
+        asked = draw_question(key, kind, grounds_of(self.grounds), pairs_of(held_out), held_out, self.layout)
         name = f"winoworld-{self.split}-{self.seed}-{index}"
         images = tuple(SceneImage(scene, f"{name} (image {i})") for i, scene in enumerate(asked.scenes))
         facts = {"scenes": [scene.facts() for scene in asked.scenes]}

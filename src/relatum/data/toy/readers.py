@@ -15,7 +15,7 @@ from ..rows import Row
 from .edits import KINDS, Edit, Kind, draw_edit, objects_needed
 from .grammar import FALSE_KINDS, caption, false_scenes
 from .render import changed, render
-from .scene import HELD_OUT, Object, Scene, Stream, draw_scene, grounds_of, lies_free, pairs_of
+from .scene import HELD_OUT, Grounds, Layout, Object, Scene, Stream, draw_scene, grounds_of, lies_free, pairs_of
 
 __all__ = ["SPLITS", "LazyRows", "SceneImage", "SceneMask", "ToyEdits", "ToyScenes", "scene_of_row"]
 
@@ -85,7 +85,7 @@ class ToyEdits:
 
     split: "train" and "test" never show the pairs of shape and color in HELD_OUT; in "held_out_attributes" an object that the edit
     is about has one of them (for kind "ground": some object of the scene). kinds: drawn with equal chance. max_objects: 1 to 3 in
-    source and target alike. grounds: "plain", "textured" or "both".
+    source and target alike. grounds: "white", "plain", "textured" or "both".
 
     >>> row = ToyEdits(split="test", count=10).rows()[3]
     >>> row.id, sorted(row.images), row.masks["changed"].mask(32).shape
@@ -97,7 +97,7 @@ class ToyEdits:
     seed: int = 0
     kinds: tuple[Kind, ...] = KINDS
     max_objects: int = 3
-    grounds: Literal["plain", "textured", "both"] = "both"
+    grounds: Grounds = "both"
     skipped: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -149,7 +149,8 @@ class ToyScenes:
     related: captions say how the first two objects stand to each other; needs min_objects 2. negatives: 0 to 3 captions that are
     false of the scene, "negative.1" and so on, of different kinds ("attributes", "relation", "color"; facts "negatives"), each as
     likely to come first; besides image "negative", the scene that negative.1 describes (facts "scene_negative"). Negatives
-    need related captions. Outside of "held_out_attributes" they show or name no pair of HELD_OUT either.
+    need related captions. Outside of "held_out_attributes" they show or name no pair of HELD_OUT either. layout: "sides" puts two
+    large objects opposite each other, which small networks learn within minutes.
 
     >>> ToyScenes(count=2).rows()[0].id
     'toy_scenes-train-0-0'
@@ -159,10 +160,11 @@ class ToyScenes:
     count: int = 10_000
     seed: int = 0
     max_objects: int = 3
-    grounds: Literal["plain", "textured", "both"] = "both"
+    grounds: Grounds = "both"
     min_objects: int = 1
     related: bool = False
     negatives: int = 0
+    layout: Layout = "free"
     skipped: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -171,6 +173,8 @@ class ToyScenes:
             raise ValueError(f"min_objects: found {self.min_objects}, expected 1 to max_objects, {self.max_objects}")
         if self.related and self.min_objects < 2:
             raise ValueError(f"related: a relation needs two objects, found min_objects {self.min_objects}; set it to 2")
+        if self.layout == "sides" and (self.min_objects, self.max_objects) != (2, 2):
+            raise ValueError('layout: "sides" takes two objects; set min_objects and max_objects to 2')
         if not 0 <= self.negatives <= 3:
             raise ValueError(f"negatives: found {self.negatives}, expected 0 to 3")
         if self.negatives and not self.related:
@@ -203,7 +207,7 @@ class ToyScenes:
         grounds, pairs = grounds_of(self.grounds), pairs_of(held_out)
         while True:
             count = self.min_objects + int(stream.uniform() * (self.max_objects - self.min_objects + 1))
-            scene = draw_scene(stream, count, grounds, pairs)
+            scene = draw_scene(stream, count, grounds, pairs, self.layout)
             if not held_out or _any_held_out(scene.objects):
                 return scene
 

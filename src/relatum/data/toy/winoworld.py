@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from ...core.draws import key_of
 from .grammar import caption, exchanged_colors, exchanged_places
-from .scene import HELD_OUT, Ground, Scene, Stream, draw_scene, lies_free
+from .scene import HELD_OUT, Ground, Layout, Scene, Stream, draw_scene, lies_free
 
 __all__ = ["QUESTIONS", "Question", "QuestionKind", "draw_question"]
 
@@ -30,7 +30,12 @@ class Question:
 
 
 def draw_question(
-    key: int, kind: QuestionKind, grounds: Sequence[Ground], pairs: Sequence[tuple[str, str]], held_out: bool
+    key: int,
+    kind: QuestionKind,
+    grounds: Sequence[Ground],
+    pairs: Sequence[tuple[str, str]],
+    held_out: bool,
+    layout: Layout = "free",
 ) -> Question:
     """A question of two objects that differ in shape and color, all of `pairs`; with held_out a scene shows a pair of HELD_OUT.
 
@@ -42,7 +47,7 @@ def draw_question(
     """
     stream, wording = Stream(key), key_of(key, "caption")
     for _ in counted():
-        scene = draw_scene(stream, 2, grounds, pairs)
+        scene = draw_scene(stream, 2, grounds, pairs, layout)
         first, second = scene.objects
         if first.shape == second.shape or first.color == second.color:
             continue
