@@ -15,6 +15,7 @@ from ..engine.train import Result
 from ..jobs.rolling import Rollouts
 from ..metrics.evaluate import Evaluation
 from ..metrics.safety import wilson
+from .curves import training_charts
 from .outcomes import Outcomes
 from .schema import Agreement, Arm, Cost, Difference, Estimate, LevelLoss, Measure, Report
 from .showing import charts_of, grids_of, reels_of
@@ -68,7 +69,7 @@ def assemble(o: Outcomes) -> Report:
         cost=cost,
         grids=grids_of(o),
         reels=reels_of(o),
-        charts=charts_of(o, bootstrap),
+        charts=(*charts_of(o, bootstrap), *training_charts(o)),
         source_title="The source's video table" if isinstance(o.suite, Rollouts) else "The source's table",
         warnings=tuple(_warnings(o)),
         not_measured=(*o.not_measured, *_never_asked(o)),

@@ -51,7 +51,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """One measure over rollout steps, a curve an arm and a control."""
+    """One measure over steps of a rollout or of training, a curve an arm and a control. log: on a logarithmic scale."""
 
     title: str
     metric: str
@@ -60,6 +60,7 @@ class Chart:
     better: Literal["higher", "lower", "neither"] = "neither"
     curves: tuple[Curve, ...] = ()
     note: str = ""
+    log: bool = False
 
     def __post_init__(self) -> None:
         names = [curve.arm for curve in self.curves]
@@ -129,7 +130,9 @@ def chart(found: Chart, width: int = 600, height: int = 340) -> Markup:
         return Markup('<p class="quiet">No values were recorded.</p>')
     xs = [point.step for point in points]
     ys = [y for point in points for y in (point.value, point.low, point.high) if y is not None]
-    axes = Axes(width, height, xs, ys)
+    values = [point.value for point in points if point.value is not None]
+    log = found.log and min(values) > 0
+    axes = Axes(width, height, xs, ys, log=log, floor=min(values) * 0.9 if log else None)
     whole = all(x == round(x) for x in xs)
     parts = axes.grid(_counts(axes.start, axes.end) if whole else even(axes.start, axes.end, 8), found.x_label)
     styles = _styles(found.curves)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +20,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """arms: what each changes, the baseline first. evaluations, results, made: by (arm, seed)."""
+    """arms: what each changes, the baseline first. evaluations, results, made, histories (of validations): by (arm, seed)."""
 
     recipe: Recipe
     arms: Mapping[str, Mapping[str, str]]
@@ -33,3 +33,4 @@ class Outcomes:
     not_measured: list[str]
     environment: Mapping[str, Any]
     seconds: float
+    histories: Mapping[Key, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
 from ..metrics.extractors import open_extractor
 from ..recipe import Recipe, flattened
 from .assemble import assemble
+from .curves import history_of
 from .outcomes import Outcomes
 from .report import write_report
 from .trials import asked_of, made_by, run_trials, trial_folder
@@ -113,6 +114,7 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
         not_measured=list(session.not_measured.values()),
         environment=environment(),
         seconds=time.perf_counter() - started,
+        histories={(name, seed): history_of(trial_folder(folder, name, seed)) for name, seed in trials},
     )
     report = assemble(outcomes)
     return write_report(report, folder)
