@@ -91,7 +91,7 @@ def test_missing_pictures_stop_or_are_listed(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     names = [("a.png", "b.png"), ("a.png", "gone.png"), ("broken.png", "b.png"), ("a.png", "../b.png")]
     file = written(tmp_path / "metadata.jsonl", [{"image_0": x, "image_1": y, **CAPTIONS} for x, y in names])
-    with pytest.raises(DataError, match=r"metadata\.jsonl:2 \(image: gone\.png\): no such file"):
+    with pytest.raises(DataError, match=r"metadata\.jsonl:2 \(image: gone\.png\): no such file; names are relative to .* images"):
         Winoground(file).items()
     made = Winoground(file, on_bad_row="skip")
     assert [item.id for item in made.items()] == ["metadata.jsonl:1"]

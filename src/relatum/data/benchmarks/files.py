@@ -146,7 +146,10 @@ def picture(root: Path, name: Any, where: str) -> StoredImage:
     if not isinstance(name, str) or not name:
         raise DataError(f"{where}: the image is {name!r}, expected a file name")
     here = f"{where} (image: {shown(name)})"
-    return StoredImage(FileContent(inside(root, name, here)), here)
+    try:
+        return StoredImage(FileContent(inside(root, name, here)), here)
+    except DataError as error:
+        raise DataError(f"{error}; names are relative to {shown(str(root))}, or to the setting images") from None
 
 
 def pictures_in(path: Path, images: str | Path, usual: str) -> Path:
