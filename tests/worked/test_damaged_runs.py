@@ -217,7 +217,7 @@ def test_what_the_system_refuses_is_a_message(monkeypatch: pytest.MonkeyPatch, c
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", "some/file")
 
-    monkeypatch.setattr("relatum.cli._doctor", refuse)
+    monkeypatch.setattr("relatum.cli.recipes._doctor", refuse)
     assert said(["doctor"], capsys) == (
         3,
         "relatum doctor: some/file: Permission denied; choose another file or folder, or change this one\n",
