@@ -1,37 +1,25 @@
 """Captioned LPC sprites at 32 px: a folder to train on, and groups in Winoground's layout that differ in who has which color.
 
 usage: python sprites.py LPC_FOLDER OUT_FOLDER [--train 3000] [--groups 240] [--seed 0]
-
-OUT/train: PNGs and metadata.jsonl (image, text, negative_caption: two colors exchanged). OUT/groups: PNGs and metadata.jsonl.
-Pictures are made by the collection's own render.py. In the groups every hair style is unseen; of column `colors`, "new" says that
-the two colors never meet on these two places in training either, whichever has which (for shirts: not with this third color).
+OUT/train and OUT/groups: PNGs made by the collection's own render.py, and metadata.jsonl. A negative_caption has two colors
+exchanged, or one replaced; no caption is about an item that does not exist. In the groups every hair style is unseen; `colors` is
+"new" where no caption of the training has the two colors on these two places in either order (of shirts: with this third color).
 """
 
 import argparse
-import importlib.util
 import json
 import random
-import sys
+import runpy
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 SLOTS = {"hair": ("hair", ""), "robe": ("dress", "robe"), "shirt": ("torso", "shirt tunic"), "pants": ("legs", "trousers")}
 NEW_STYLES = {"male": ("parted", "messy"), "female": ("ponytail", "fringe")}
 NEW_HAIR = ("black", "blonde", "blue", "green", "pink")  # with a teal shirt and white pants, or the reverse
 NEW_PANTS = ("red", "white")  # with brown hair and a white shirt, or the reverse
 NEW_ROBES = [{"black", "purple"}, {"blue", "brown"}, {"green", "white"}, {"black", "green"}, {"blue", "purple"}]
+PAIRS = [("hair", "robe"), ("shirt", "pants"), ("hair", "shirt")]
 Wear = dict[str, dict[str, str]]
-
-
-def renderer(folder: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("render", folder / "render.py")
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"{folder}: no render.py")
-    sys.dont_write_bytecode = True  # the folder stays as it is
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def held_out(colors: dict[str, str]) -> bool:
@@ -70,8 +58,15 @@ def exchanged(manifest: dict, sex: str, wear: Wear, places: tuple[str, str]) -> 
     return new
 
 
-def caption(colors: dict[str, str], order: list[str]) -> str:
-    return ", ".join(f"{colors[place]} {place}" for place in order)
+def replaced(manifest: dict, sex: str, wear: Wear, rng: random.Random) -> dict[str, str]:
+    """The colors with one of them another that the item comes in."""
+    place = rng.choice([*wear])
+    others = [x["colour"] for x in stock(manifest, sex, place) if x["colour"] != wear[place]["colour"]]
+    return {**colors_of(wear), place: rng.choice(others)}
+
+
+def caption(colors: dict[str, str]) -> str:
+    return ", ".join(f"{color} {place}" for place, color in colors.items())
 
 
 def colors_of(wear: Wear) -> dict[str, str]:
@@ -85,28 +80,29 @@ def main() -> None:
     for name, default in (("train", 3000), ("groups", 240), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
-    render, rng = renderer(args.lpc), random.Random(args.seed)
+    render, rng = runpy.run_path(str(args.lpc / "render.py")), random.Random(args.seed)
+    stocked, frame = render["M"], render["frame"]
 
     def save(folder: str, name: str, rest: dict, wear: Wear, step: int) -> str:
         (args.out / folder).mkdir(parents=True, exist_ok=True)
         slots = {SLOTS[place][0]: item for place, item in wear.items()}
-        render.frame({**rest, **slots}, "walk", "down", step, size=32).save(args.out / folder / name)
+        frame({**rest, **slots}, "walk", "down", step, size=32).save(args.out / folder / name)
         return name
 
     train, groups, known = [], [], set()
     while len(train) < args.train:
-        rest, wear = character(render.M, rng, rng.random() < 0.5, lambda sex, style: style not in NEW_STYLES[sex])
-        colors, order = colors_of(wear), rng.sample([*wear], len(wear))
-        one, other = rng.sample([*wear], 2)
-        if held_out(colors) or colors[one] == colors[other]:
+        rest, wear = character(stocked, rng, rng.random() < 0.5, lambda sex, style: style not in NEW_STYLES[sex])
+        colors, sex = colors_of(wear), rest["sex"]
+        swaps = [new for pair in PAIRS if {*pair} <= {*wear} and (new := exchanged(stocked, sex, wear, pair))]
+        wrong = colors_of(rng.choice(swaps)) if swaps else replaced(stocked, sex, wear, rng)
+        if held_out(colors) or held_out(wrong) or (not swaps and rng.random() < 0.6):
             continue
-        wrong = {**colors, one: colors[other], other: colors[one]}
         line = {"image": save("train", f"{len(train):05}.png", rest, wear, rng.randrange(9))}
-        train.append(line | {"text": caption(colors, order), "negative_caption": caption(wrong, order)})
+        train.append(line | {"text": caption(colors), "negative_caption": caption(wrong)})
     while len(groups) < args.groups:
-        rest, wear = character(render.M, rng, len(groups) % 2 == 0, lambda sex, style: style in NEW_STYLES[sex])
-        places = ("hair", "robe") if "robe" in wear else rng.choice([("shirt", "pants"), ("hair", "shirt")])
-        other, order, step = exchanged(render.M, rest["sex"], wear, places), rng.sample([*wear], len(wear)), rng.randrange(9)
+        rest, wear = character(stocked, rng, len(groups) % 2 == 0, lambda sex, style: style in NEW_STYLES[sex])
+        places = PAIRS[0] if "robe" in wear else rng.choice(PAIRS[1:])
+        other, step = exchanged(stocked, rest["sex"], wear, places), rng.randrange(9)
         who = json.dumps([rest, step, sorted([[*map(str, w.values())] for w in (wear, other) if w])])
         if other is None or who in known:
             continue
@@ -114,7 +110,7 @@ def main() -> None:
         line = {"id": f"{len(groups):04}", "tag": "/".join(places), "colors": "new" if held_out(colors_of(wear)) else "seen"}
         for i, one in enumerate((wear, other)):
             line[f"image_{i}"] = save("groups", f"{len(groups):04}_{i}.png", rest, one, step)
-            line[f"caption_{i}"] = caption(colors_of(one), order)
+            line[f"caption_{i}"] = caption(colors_of(one))
         groups.append(line)
     for folder, lines in (("train", train), ("groups", groups)):
         (args.out / folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
