@@ -103,7 +103,7 @@ def look(file: Path, count: int = 192) -> None:
     if file.is_file():
         return
     teacher, opened = open_stable_diffusion("relatum:toy", 0), ClipSettings().build(Path())
-    two: dict = {"min_objects": 2, "max_objects": 2, "related": True}
+    two: dict = {"min_objects": 2, "max_objects": 2, "related": True, "grounds": "white", "layout": "sides"}
     fit, test = ToyScenes(split="train", count=512, **two).rows(), ToyScenes(split="test", count=count, **two).rows()
     seen, pixels = (torch.stack([row.images["target"].pixels(32) for row in rows]) for rows in (fit, test))
     known, true = (teacher.codec.latents(teacher.codec.encode(pictures), None) for pictures in (seen, pixels))
@@ -137,7 +137,7 @@ class Study:
 
     def __init__(self, folder: Path, items: int) -> None:
         self.folder = folder / "results"
-        self.items = Winoworld(count=items, split="test").items()
+        self.items = Winoworld(count=items, split="test", grounds="white", layout="sides").items()
 
     def file(self, name: str, seed: int | None) -> Path:
         return self.folder / f"{name.replace(' ', '-')}{'' if seed is None else f'-{seed}'}.json"

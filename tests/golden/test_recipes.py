@@ -45,6 +45,12 @@ TINY: dict[str, dict[str, Any]] = {
         "model.diffusion": "FOLDER/base_text_to_image/final",
     },
     "probing": {"model.pretrained_model_name_or_path": "FOLDER/base_text_to_image/final"},
+    "binding": {"model.pretrained_model_name_or_path": "FOLDER/base_text_to_image/final", "match.watch": []},
+    "binding_batches": {
+        "model.pretrained_model_name_or_path": "FOLDER/base_text_to_image/final",
+        "data.train.count": 64,
+        "train.train_batch_size": 64,
+    },
     "tuning": {
         "model.pretrained_model_name_or_path": "FOLDER/base_text_to_image/final",
         "model.begin": "FOLDER/probing/final",

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from .draws import Draws
 from .errors import RecipeError
-from .shapes import Latents, PerSample
+from .shapes import Chosen, Latents, PerSample
 
 __all__ = ["DiscretePath", "NoiseLevel", "Path", "StraightPath", "expand"]
 
 
-def expand(per_sample: PerSample, like: Tensor) -> Tensor:
+def expand(per_sample: PerSample | Chosen, like: Tensor) -> Tensor:
     """Reshape (b,) to (b, 1, ..., 1) so that it broadcasts against `like`."""
     return per_sample.reshape(-1, *[1] * (like.ndim - 1))
 

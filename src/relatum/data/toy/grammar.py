@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count as counted
 
+from ...core.draws import key_of
 from .motion import DIRECTIONS, SPEEDS, MovingScene, Velocity, direction_of, speed_of, velocity_of
 from .scene import COLORS, PLACES, Ground, Object, Scene, Stream
 
@@ -24,6 +26,7 @@ __all__ = [
     "name",
     "negatives",
     "place_of",
+    "plain_wording",
     "reference",
     "relation",
 ]
@@ -93,6 +96,17 @@ def caption(scene: Scene, key: int, related: bool = False) -> str:
     names = [a(name(thing, sized)) for thing in objects]
     style = "related" if related or stream.chance(0.5) else stream.choice(("placed", "listed"))
     return f"{opening}{_things(objects, names, style)} on {ground_words(scene.ground)}"
+
+
+def plain_wording(key: int) -> int:
+    """The first key after `key` whose captions open with the first object and tell no sizes."""
+    for attempt in counted():
+        wording = key_of(key, "plain", attempt)
+        stream = Stream(wording)
+        opening, _ = stream.choice(_OPENINGS), stream.chance(0.5)
+        if not opening and not stream.chance(0.5):
+            return wording
+    raise AssertionError("unreachable")
 
 
 def _begin(stream: Stream, scene: Scene) -> tuple[str, tuple[Object, ...]]:

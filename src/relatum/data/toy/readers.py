@@ -13,7 +13,7 @@ from ...core.draws import key_of
 from ...core.registry import reader
 from ..rows import Row
 from .edits import KINDS, Edit, Kind, draw_edit, objects_needed
-from .grammar import FALSE_KINDS, caption, false_scenes
+from .grammar import FALSE_KINDS, caption, false_scenes, plain_wording
 from .render import changed, render
 from .scene import HELD_OUT, Grounds, Layout, Object, Scene, Stream, draw_scene, grounds_of, lies_free, pairs_of
 
@@ -147,10 +147,10 @@ class ToyScenes:
     """Single scenes with captions: image "target", text "target". In "held_out_attributes" some object has a pair of HELD_OUT.
 
     related: captions say how the first two objects stand to each other; needs min_objects 2. negatives: 0 to 3 captions that are
-    false of the scene, "negative.1" and so on, of different kinds ("attributes", "relation", "color"; facts "negatives"), each as
+    false of the scene, "negative.1" and so on, of different kinds (some of `negative_kinds`; facts "negatives"), each as
     likely to come first; besides image "negative", the scene that negative.1 describes (facts "scene_negative"). Negatives
-    need related captions. Outside of "held_out_attributes" they show or name no pair of HELD_OUT either. layout: "sides" puts two
-    large objects opposite each other, which small networks learn within minutes.
+    need related captions. Outside of "held_out_attributes" they show or name no pair of HELD_OUT either. layout: "sides" puts a large
+    object on the left and one on the right, and words captions plainly: what small networks learn within minutes.
 
     >>> ToyScenes(count=2).rows()[0].id
     'toy_scenes-train-0-0'
@@ -164,6 +164,7 @@ class ToyScenes:
     min_objects: int = 1
     related: bool = False
     negatives: int = 0
+    negative_kinds: tuple[str, ...] = FALSE_KINDS
     layout: Layout = "free"
     skipped: list[str] = field(default_factory=list, init=False)
 
@@ -175,8 +176,12 @@ class ToyScenes:
             raise ValueError(f"related: a relation needs two objects, found min_objects {self.min_objects}; set it to 2")
         if self.layout == "sides" and (self.min_objects, self.max_objects) != (2, 2):
             raise ValueError('layout: "sides" takes two objects; set min_objects and max_objects to 2')
-        if not 0 <= self.negatives <= 3:
-            raise ValueError(f"negatives: found {self.negatives}, expected 0 to 3")
+        unknown = sorted(set(self.negative_kinds) - set(FALSE_KINDS))
+        if unknown or len(set(self.negative_kinds)) < len(self.negative_kinds):
+            words = f"found {unknown[0]!r}" if unknown else "found one twice"
+            raise ValueError(f"negative_kinds: {words}, expected some of {', '.join(FALSE_KINDS)}")
+        if not 0 <= self.negatives <= len(self.negative_kinds):
+            raise ValueError(f"negatives: found {self.negatives}, expected 0 to {len(self.negative_kinds)}, the number of kinds")
         if self.negatives and not self.related:
             raise ValueError(f"negatives: {self.negatives} need captions that state a relation; set related = true")
 
@@ -186,8 +191,9 @@ class ToyScenes:
     def _row(self, index: int) -> Row:
         key = key_of("toy_scenes", self.seed, self.split, index)
         wording = key_of(key, "caption")
+        wording = plain_wording(wording) if self.layout == "sides" else wording
         stream = Stream(key)
-        kinds = _shuffled(FALSE_KINDS, Stream(key_of(key, "negatives")))[: self.negatives]
+        kinds = _shuffled(self.negative_kinds, Stream(key_of(key, "negatives")))[: self.negatives]
         while True:
             scene = self._scene(stream)
             false = self._false(scene, wording) if kinds else {}

@@ -11,7 +11,7 @@ from itertools import count as counted
 from typing import Literal, get_args
 
 from ...core.draws import key_of
-from .grammar import caption, exchanged_colors, exchanged_places
+from .grammar import caption, exchanged_colors, exchanged_places, plain_wording
 from .scene import HELD_OUT, Ground, Layout, Scene, Stream, draw_scene, lies_free
 
 __all__ = ["QUESTIONS", "Question", "QuestionKind", "draw_question"]
@@ -46,6 +46,7 @@ def draw_question(
     >>> print(*draw_question(4, "order", grounds_of("plain"), pairs_of(False), False).captions, sep="\n")
     """
     stream, wording = Stream(key), key_of(key, "caption")
+    wording = plain_wording(wording) if layout == "sides" else wording
     for _ in counted():
         scene = draw_scene(stream, 2, grounds, pairs, layout)
         first, second = scene.objects
