@@ -147,7 +147,7 @@ SITUATIONS: list[Callable[[], tuple[Outcome, dict[str, Tensor]]]] = [
 
 
 def readings(name: str, settings: dict[str, Any], situation: Callable[[], tuple[Outcome, dict[str, Tensor]]]) -> Tensor | None:
-    """Loss and gradient of a second step, what it asks and remembers, as one vector; None where these settings are refused together."""
+    """Loss and gradient of a second step, what it asks and remembers; None where these settings are refused together."""
     outcome, raws = situation()
     try:
         term = build(name, settings)

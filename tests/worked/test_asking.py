@@ -80,9 +80,9 @@ def test_benchmarks_become_metrics_by_question_and_kind() -> None:
 
 
 def test_unknown_benchmarks_and_watches_are_refused() -> None:
-    with pytest.raises(RecipeError, match="no benchmark of kind 'winoworl'.*winoworld"):
+    with pytest.raises(RecipeError, match=r"no benchmark of kind 'winoworl'.*winoworld"):
         asked_metrics(recipe(**{"benchmarks.winoworld.kind": "winoworl"}))
-    with pytest.raises(RecipeError, match="match.watch: 'wino' is not among match.benchmarks"):
+    with pytest.raises(RecipeError, match=r"match\.watch: 'wino' is not among match.benchmarks"):
         recipe(watch='["wino"]')
 
 
@@ -102,7 +102,7 @@ def test_random_captions_are_another_rows() -> None:
 
 def test_a_damaged_history_says_where(tmp_path: Any) -> None:
     (tmp_path / "matching.jsonl").write_text('{"step": 0, "w.text": {"mean": 0.5}}\nnonsense\n')
-    with pytest.raises(DataError, match="matching.jsonl:2: not an answer"):
+    with pytest.raises(DataError, match=r"matching\.jsonl:2: not an answer"):
         history_of(tmp_path)
     (tmp_path / "matching.jsonl").write_text('{"step": 4, "w.text": {"mean": 0.5, "stderr": null, "n": 2}}\n')
     assert history_of(tmp_path) == {4: {"w.text": 0.5}}

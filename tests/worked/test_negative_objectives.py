@@ -124,19 +124,21 @@ def test_caption_contrast() -> None:
     """Errors 1, 2, 2 at tau 1: -ln(e^-1 / (e^-1 + 2 e^-2)) = ln(1 + 2 / e) = .55144. Equal errors: ln 3. Constants do nothing."""
     views = {"matched": [1.0, 1.5], "negative": [2**0.5, 1.5], "negative.2": [2**0.5, 1.5]}
     outcome, _ = outcome_of(views)
-    loss = CaptionContrast(captions=3, tau=1.0)(outcome)
+    loss = CaptionContrast(captions=3, tau=1.0, share=1.0)(outcome)
     assert loss.tolist() == pytest.approx([math.log1p(2 / math.e), math.log(3)])
     assert outcome.watched["nce_accuracy"].tolist() == [1.0, 0.0]
     more, _ = outcome_of({key: [(c * c + 0.7) ** 0.5 for c in row] for key, row in views.items()})
-    torch.testing.assert_close(CaptionContrast(captions=3, tau=1.0)(more), loss)
+    torch.testing.assert_close(CaptionContrast(captions=3, tau=1.0, share=1.0)(more), loss)
 
 
 def test_caption_contrast_of_a_share_keeps_its_mean() -> None:
-    """Only the second sample was asked for; at share .25 it counts four times: 4 ln(1 + e^-3) for errors 1 and 4."""
-    chosen = torch.tensor([False, True])
-    outcome, _ = outcome_of({"matched": [1.0, 1.0], "negative": [0.0, 2.0]}, chosen={"negative": chosen})
+    """At share .25 the drawn ones count four times: 4 ln(1 + e^-3) for errors 1 and 4; those without a wrong caption nothing."""
+    chosen = torch.arange(40) != 7
+    outcome, _ = outcome_of({"matched": [1.0] * 40, "negative": [2.0] * 40}, chosen={"negative": chosen})
+    drawn = outcome.draws.uniform("chosen") < 0.25
+    assert 3 < int(drawn.sum()) < 20
     loss = CaptionContrast(tau=1.0, share=0.25)(outcome)
-    assert loss.tolist() == pytest.approx([0.0, 4 * math.log1p(math.exp(-3))])
+    torch.testing.assert_close(loss, torch.where(drawn & chosen, 4 * math.log1p(math.exp(-3)), 0.0))
 
 
 def test_caption_preference() -> None:

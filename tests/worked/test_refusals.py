@@ -15,7 +15,7 @@ from relatum.data.parquet import Parquet
 from relatum.data.toy import ToyEdits
 from relatum.data.webdataset import WebDataset
 from relatum.engine.settings import TrainSettings
-from relatum.jobs.opening import check_recipe, check_settings
+from relatum.jobs.checking import check_recipe, check_settings
 from relatum.models.schedulers import SAMPLERS, build_scheduler, check_sampler, set_steps
 from relatum.objectives.blend import Weighted
 from relatum.objectives.denoise import Denoise

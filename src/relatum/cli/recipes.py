@@ -55,7 +55,7 @@ def _doctor(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     import tomli_w
 
-    from ..jobs.opening import check_recipe
+    from ..jobs.checking import check_recipe
 
     recipe = read(args)
     print(tomli_w.dumps(recipe.table()))

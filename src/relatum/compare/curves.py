@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from ..core.errors import DataError
 from ..engine.journal import read_journal
+from ..jobs.asking import answers_of
 from .charts import Chart, Curve, Point
 from .outcomes import Outcomes
 
@@ -35,14 +34,8 @@ def history_of(folder: Path) -> dict[int, dict[str, float]]:
         if record.get("event") == "validation":
             held_out = record.get("held_out", {})
             found[record["step"]] = {name: held_out[name]["mean"] for name in ERRORS if name in held_out}
-    path = folder / "matching.jsonl"
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else [], 1):
-        try:
-            record = json.loads(line)
-            values = {name: float(value["mean"]) for name, value in record.items() if name != "step"}
-            found.setdefault(int(record["step"]), {}).update(values)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}:{number}: not an answer of a validation ({error}); delete the line") from error
+    for step, values in answers_of(folder).items():
+        found.setdefault(step, {}).update(values)
     return found
 
 

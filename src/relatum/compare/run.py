@@ -17,7 +17,8 @@ from ..engine.journal import environment
 from ..engine.match import ClipScorer
 from ..engine.train import Result
 from ..jobs.asking import ask_all, joined, open_benchmarks
-from ..jobs.opening import check_settings, device, open_final, open_model, open_task
+from ..jobs.checking import check_settings
+from ..jobs.opening import device, open_final, open_model, open_task
 from ..jobs.suite import Suite, evaluate_made, metric_tables, not_measurable
 from ..jobs.suites import open_suite
 from ..jobs.training import Data, finished, open_data, run_folder, signature, write_run_card
@@ -110,7 +111,7 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
         made={key: trial.made for key, trial in session.trials.items()},
         controls=session.controls(baseline),
         suite=session.suite,
-        skipped=session.data.skipped,
+        skipped=[*session.data.skipped, *(reason for one in session.asked for reason in one.benchmark.skipped)],
         not_measured=list(session.not_measured.values()),
         environment=environment(),
         seconds=time.perf_counter() - started,

@@ -88,12 +88,21 @@ class Outcome:
         return torch.where(self.chosen[key], error, 0.0) if key in self.chosen else error
 
     def asked(self, key: str) -> Chosen:
-        """Which samples a view was asked for."""
+        """Which samples a view was asked for: some have no wrong caption, and some terms want a share only."""
         return self.chosen.get(key, torch.ones(len(self.clean), dtype=torch.bool, device=self.clean.device))
 
-    def watch(self, name: str, value: PerSample) -> None:
-        """Journal a diagnostic: not a loss, no gradient."""
-        self.watched[name] = value.detach()
+    def drawn(self, share: float) -> Chosen:
+        """The samples that an ask of this share is for; all of them on held-out rows."""
+        if share >= 1 or not self.training:
+            return torch.ones(len(self.clean), dtype=torch.bool, device=self.clean.device)
+        return (self.draws.uniform("chosen") < share).to(self.clean.device)
+
+    def watch(self, name: str, value: PerSample, among: Chosen | None = None) -> None:
+        """Journal a diagnostic: not a loss, no gradient. among: samples that it is known of; the others get their mean."""
+        value = value.detach()
+        if among is not None and not bool(among.all()):
+            value = torch.where(among, value, value[among].mean() if bool(among.any()) else torch.zeros_like(value))
+        self.watched[name] = value
 
 
 @runtime_checkable

@@ -13,15 +13,20 @@ __all__ = ["with_random_texts"]
 
 
 def with_random_texts(rows: Sequence[Row], name: str = "target") -> Sequence[Row]:
-    """The same rows with text "random": the text `name` of another one, chosen by the row's id alone.
+    """The same rows with text "random": the text `name` of another one, the same at every reading of the data set.
 
-    DataError for a single row. Captions may be equal by chance; a data set of few captions is no place for it.
+    It is of another group and not the same words. DataError where there is none.
     """
     if len(rows) < 2:
         raise DataError("a random caption is another row's; one row is too few")
 
     def add(index: int, row: Row) -> Row:
-        other = rows[(index + 1 + key_of("random text", row.id) % (len(rows) - 1)) % len(rows)]
-        return replace(row, texts={**row.texts, "random": other.texts[name]})
+        first = key_of("random text", row.id) % (len(rows) - 1)
+        for step in range(len(rows) - 1):
+            other = rows[(index + 1 + (first + step) % (len(rows) - 1)) % len(rows)]
+            words = other.texts.get(name, row.texts.get(name, ""))
+            if other.group != row.group and words.split() != row.texts.get(name, "").split():
+                return replace(row, texts={**row.texts, "random": words})
+        raise DataError(f"{row.where or row.id}: no other row has another caption, so none is a random one")
 
     return MappedRows(rows, add)

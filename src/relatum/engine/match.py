@@ -168,6 +168,7 @@ class DiffusionScorer:
         said = {key: value for key, value in asdict(self.settings).items() if key != "batch_size"}
         path = hashlib.sha256(self.model.path.abar.numpy().tobytes()).hexdigest()[:16]
         words = (self._fingerprint, self.model.codec.fingerprint, self.model.text.fingerprint, self.model.kind.value, path)
+        words += () if self.model.correction is None else tuple(map(str, self.model.correction.words))
         return f"{key_of('diffusion', *words, *said.items()):016x}"
 
     def __call__(self, images: Pixels, texts: Sequence[str], pairs: Pairs) -> Float[Tensor, "p"]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import nn
 
 from ..core.draws import Draws
@@ -96,7 +95,6 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
     level = parts.path.draw(draws).to(target.device)
     noise = draws.normal("noise", target.shape[1:]).to(target.device)
     noisy = level.blend(target, noise)
-    chosen = _chosen(asks, draws, target.device) if moment.training else {}
     unasked = Outcome(
         clean=target,
         noise=noise,
@@ -107,14 +105,14 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
         draws=draws,
         masks=episode.masks,
         cleans=episode.targets,
-        chosen=chosen,
         ranks=ranks,
         decode=parts.codec.decode,
         training=moment.training,
     )
+    unasked = dataclasses.replace(unasked, chosen=_chosen(asks, episode.told, unasked))
     plan = Plan(
         {view: level.blend(other, noise) for view, other in episode.targets.items()},
-        chosen,
+        unasked.chosen,
         {key: _screen(judge, unasked) for key, judge in parts.blend.screens.items()} if moment.training else {},
         parts.blend.features,
     )
@@ -123,16 +121,19 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
     watched = {**outcome.watched, **{f"{name}/balance": value for name, value in judged.balance.items()}}
     watched |= {f"{name}/cosine": value for name, value in judged.cosine.items()}
     if not moment.training:
-        watched |= {f"{view}_error": outcome.error(view).detach() for view in ("matched", *HELD_OUT) if view in outcome.predictions}
+        for view in ("matched", *HELD_OUT):
+            if view in outcome.predictions:
+                outcome.watch(f"{view}_error", outcome.error(view), among=outcome.asked(view))
+        watched |= outcome.watched
     if moment.measure or not moment.training:
         watched["x0_rms"] = outcome.matched.x0.detach().square().flatten(1).mean(1).sqrt()
     return Step(judged.losses, judged.total, watched, level)
 
 
-def _chosen(asks: Sequence[Ask], draws: Draws, device: torch.device) -> dict[str, Chosen]:
-    """The samples of each view that is wanted for some only: the same ones for all views of one share."""
-    place = draws.uniform("chosen").to(device)
-    return {ask.key: place < ask.share for ask in asks if ask.share < 1}
+def _chosen(asks: Sequence[Ask], told: Mapping[str, Chosen], outcome: Outcome) -> dict[str, Chosen]:
+    """The samples of each view that some do not have, or that is wanted for a share only: one draw for all views."""
+    partial = [ask for ask in asks if ask.view in told or (ask.share < 1 and outcome.training)]
+    return {ask.key: outcome.drawn(ask.share) & told.get(ask.view, outcome.drawn(1.0)) for ask in partial}
 
 
 def _screen(judge: Any, unasked: Outcome) -> Screen:

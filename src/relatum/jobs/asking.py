@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import write_text
 from ..core.errors import DataError, RecipeError
 from ..core.registry import benchmark as benchmarks
 from ..data.benchmarks.item import ASKS, Ask, Benchmark, Item
@@ -19,9 +21,12 @@ from ..metrics.evaluate import Evaluation
 from ..metrics.matching import judge
 from ..models.families.stable_diffusion import StableDiffusion
 from ..recipe import Recipe
-from .matching import ItemResult, match_items
+from .matching import ItemResult, match_items, run_key
 
-__all__ = ["Asked", "ask_all", "asked_metrics", "joined", "open_benchmarks", "questions"]
+__all__ = ["Answers", "Asked", "add_answers", "answers_of", "ask_all", "asked_metrics", "joined", "open_benchmarks", "questions"]
+
+
+ANSWERS = "matching.jsonl"  # of a run folder
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ def _built(recipe: Recipe) -> Iterator[tuple[str, Any]]:
         where = f"match.benchmarks.{name}"
         if not isinstance(table, Mapping):
             raise RecipeError(f"{where}: expected a table with kind, found {table!r}")
-        path = table.get("path")
-        yield name, benchmarks.build({**table, "path": str(recipe.folder / path)} if isinstance(path, str) else table, where)
+        own = {key: str(recipe.folder / table[key]) for key in ("path", "images", "cache") if isinstance(table.get(key), str)}
+        yield name, benchmarks.build({**table, **{key: path for key, path in own.items() if table[key]}}, where)
 
 
 def ask_all(recipe: Recipe, model: StableDiffusion | Scorer, asked: Sequence[Asked], folder: Path | None = None) -> Evaluation:
@@ -68,8 +73,8 @@ def ask_all(recipe: Recipe, model: StableDiffusion | Scorer, asked: Sequence[Ask
     scorer: Any = DiffusionScorer(model, recipe.match.scoring) if isinstance(model, StableDiffusion) else model
     result = Evaluation({}, {}, {}, {}, {})
     for one in asked:
-        store = None if folder is None else folder / f"match-{one.name}-{scorer.fingerprint}.jsonl"
         kind, size = one.benchmark, recipe.data.resolution
+        store = None if folder is None else folder / f"match-{one.name}-{run_key(scorer, type(kind).__name__, size)}.jsonl"
         answers = match_items(scorer, one.items, size, kind.asks, kind.strict, store=store)
         for ask in kind.asks:
             name, rows = f"{one.name}.{ask}", [*questions(one.items, answers, ask, kind.strict)]
@@ -78,6 +83,35 @@ def ask_all(recipe: Recipe, model: StableDiffusion | Scorer, asked: Sequence[Ask
             for tag in tags if len(tags) > 1 else ():
                 _add(result, f"{name}.{tag}", [row for row in rows if row[-1] == tag], {})
     return result
+
+
+Answers = dict[int, dict[str, float]]
+"""What watched benchmarks said, by the updates made so far."""
+
+
+def add_answers(folder: Path, step: int, found: Evaluation) -> None:
+    """Writes a line of matching.jsonl; lines of this step and later ones are of a run that was cut off, and go."""
+    kept = [line for at, line in _answer_lines(folder) if at < step]
+    values = {name: {"mean": e.value, "stderr": e.stderr, "n": e.n} for name, e in found.estimates.items()}
+    write_text(folder / ANSWERS, "\n".join([*kept, json.dumps({"step": step, **values})]) + "\n")
+
+
+def answers_of(folder: Path) -> Answers:
+    """A run's matching.jsonl. DataError names a line that is none of it."""
+    return {at: {k: float(v["mean"]) for k, v in json.loads(line).items() if k != "step"} for at, line in _answer_lines(folder)}
+
+
+def _answer_lines(folder: Path) -> Iterator[tuple[int, str]]:
+    path = folder / ANSWERS
+    for number, line in enumerate(path.read_bytes().split(b"\n") if path.is_file() else [], 1):
+        if line.strip():
+            try:
+                table = json.loads(line)
+                if not all(key == "step" or isinstance(value["mean"], int | float) for key, value in table.items()):
+                    raise ValueError("a mean is no number")
+                yield int(table["step"]), line.decode()
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise DataError(f"{path}:{number}: not an answer of a validation ({error}); delete the line") from error
 
 
 def _add(result: Evaluation, name: str, rows: Sequence[tuple[str, float, str, str]], better: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from ..metrics.evaluate_folder import evaluate
 from ..metrics.evaluate_videos import OnBadFile, evaluate_videos
 from ..metrics.folders import kind_of
 from ..recipe import Recipe
+from .asking import ask_all, joined, open_benchmarks
 from .opening import device, encode, open_final, open_rows
 from .suite import evaluate_made, metric_tables
 from .suites import open_suite
@@ -31,6 +32,8 @@ def evaluate_run(recipe: Recipe) -> tuple[Evaluation, list[str]]:
     made = suite.made(model, task, recipe, folder / "made")
     extractors = extractors_of(build_metrics(metric_tables(recipe)), str(device()))
     evaluation, lacking = evaluate_made(recipe, suite, made, extractors)
+    if asked := open_benchmarks(recipe):
+        evaluation = joined(evaluation, ask_all(recipe, model, asked, folder / "made"))
     write_run_card(recipe, folder, result, evaluation.estimates)
     return evaluation, list(lacking.values())
 

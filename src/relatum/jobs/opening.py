@@ -6,18 +6,18 @@ import copy
 import importlib
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
 from ..core.load import near
 from ..core.registry import family, reader, task
-from ..core.registry import objective as objectives
 from ..data.columns import require
 from ..data.negatives.rows import with_negatives
 from ..data.others import with_random_texts
@@ -27,17 +27,16 @@ from ..engine.cache import encode_rows
 from ..engine.encoded import EncodedRows
 from ..engine.step import DiffusionParts, StepFunction
 from ..models.families.stable_diffusion import StableDiffusion, open_stable_diffusion
-from ..models.schedulers import check_sampler
 from ..models.trainable import Trained
 from ..objectives.blend import Blend, read_blend
 from ..recipe import Recipe
 from ..tasks.base import Task
-from ..tasks.frames import Frames
 
 __all__ = [
     "Opened",
-    "check_recipe",
-    "check_settings",
+    "Rows",
+    "model_table",
+    "register_all",
     "encode",
     "open_model",
     "open_rows",
@@ -67,7 +66,7 @@ class Opened:
     parts: DiffusionParts
 
 
-def _registered() -> None:
+def register_all() -> None:
     """Import every file that registers something."""
     for name in (
         "data",
@@ -88,7 +87,7 @@ def open_rows(recipe: Recipe) -> Rows:
         train, test = (with_negatives(side, recipe.data.negatives) for side in (rows.train, rows.test))
         rows = Rows(train.rows, test.rows, [*rows.skipped, *train.skipped, *test.skipped])
         if not train.rows or not test.rows:
-            raise DataError(f"data.negatives: no row of one side has a wrong caption; the first: {rows.skipped[-1]}")
+            raise DataError(f"data.negatives: one side has no row left; the first: {[*train.skipped, *test.skipped][0]}")
     if "random" not in open_task(recipe).needs.texts:
         return rows
     return Rows(with_random_texts(rows.train), with_random_texts(rows.test), rows.skipped)
@@ -96,7 +95,7 @@ def open_rows(recipe: Recipe) -> Rows:
 
 def _listed(recipe: Recipe) -> Rows:
     """Both sides as they are read; a split by group where the recipe names no test reader."""
-    _registered()
+    register_all()
     source = reader.build(_with_policy(recipe, recipe.data.train, "data.train"), "data.train")
     rows = source.rows()
     if recipe.data.test is None:
@@ -140,16 +139,16 @@ def _check_groups(train: Sequence[Row], test: Sequence[Row]) -> None:
 
 
 def open_task(recipe: Recipe) -> Task:
-    _registered()
+    register_all()
     return task.build(recipe.task, "task")
 
 
 def open_model(recipe: Recipe) -> Opened:
     """The checkpoint with its trainable part, its task and its objectives."""
-    _registered()
+    register_all()
     job = open_task(recipe)
     blend = read_blend(recipe.objectives)
-    settings: Any = family.build(_model_table(recipe), "model")
+    settings: Any = family.build(model_table(recipe), "model")
     if not hasattr(settings, "open"):
         raise RecipeError(f"model: kind {recipe.model['kind']!r} trains an encoder of a base; only relatum train takes it")
     model, trained = settings.open(job.images, job.features, key_of(recipe.seed, "adapters"))
@@ -157,6 +156,10 @@ def open_model(recipe: Recipe) -> Opened:
         raise RecipeError(
             f"objectives: {model.origin.path} was trained with delta_fm and is corrected for it already; start from its base"
         )
+    layers = [name for name, module in model.unet.named_modules() if name and not isinstance(module, nn.ModuleList)]
+    for name in blend.features:
+        if name not in layers:
+            raise RecipeError(f"objectives: the network has no layer {name!r} to listen to{near(name, layers)}")
     model.to(device())
     if recipe.train.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()  # type: ignore[operator]
@@ -181,7 +184,7 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def _model_table(recipe: Recipe) -> dict[str, Any]:
+def model_table(recipe: Recipe) -> dict[str, Any]:
     """A relative path of the checkpoint is relative to the recipe's folder where something is there, else a hub id."""
     table = {"kind": "stable_diffusion", **recipe.model}
     name = table.get("pretrained_model_name_or_path")
@@ -225,103 +228,6 @@ def step_of(recipe: Recipe) -> StepFunction:
             f"train.step: {recipe.train.step!r} is no function of (parts, batch, draws, ranks, moment): {error}"
         ) from error
     return function
-
-
-def check_settings(recipe: Recipe) -> None:
-    """RecipeError for a section, of the recipe or of one of its arms, that cannot be built; opens no weights, no rows."""
-    from ..metrics.evaluate import build_metrics
-    from .suite import metric_tables
-
-    _registered()
-    for part in (recipe, *(recipe.arm(name, recipe.seed) for name in recipe.arms)):
-        read_blend(part.objectives)
-        open_task(part)
-        family.build(_model_table(part), "model")
-        step_of(part)
-        _check_frames(part)
-        check_sampler(part.sample.scheduler, part.sample.scheduler_options, part.sample.num_inference_steps)
-    _check_anchors(recipe)
-    metrics = build_metrics(metric_tables(recipe))
-    for name in {*recipe.evaluate.settings} - {*recipe.evaluate.metrics}:
-        raise RecipeError(f"evaluate.settings.{name}: not among evaluate.metrics{near(name, recipe.evaluate.metrics)}")
-    if recipe.arms:
-        _check_judged(recipe, metrics)
-    if recipe.evaluate.safety_checker and "safety_rate" not in metrics:
-        raise RecipeError('evaluate.safety_checker: nothing uses it; add "safety_rate" to evaluate.metrics')
-
-
-def _check_frames(recipe: Recipe) -> None:
-    """RecipeError for settings of rollouts that would be ignored, or that the task's noise does not allow."""
-    job, own = open_task(recipe), recipe.train.step.endswith(":own_frames_step")
-    if not isinstance(job, Frames):
-        return
-    job.sampling_levels(recipe.rollout.given_noise, 1)
-    if recipe.rollout.offset is not None and not job.time_offset:
-        raise RecipeError("rollout.offset: the network is not told it; set task.time_offset = true, or leave it out")
-    if recipe.evaluate.step > recipe.rollout.steps:
-        raise RecipeError(f"evaluate.step is {recipe.evaluate.step}, but rollouts have {recipe.rollout.steps} steps")
-    if bool(job.own_frames) != own:
-        step = "relatum.engine.own_frames:own_frames_step"
-        raise RecipeError(f'task.own_frames is {job.own_frames} and train.step is {recipe.train.step!r}; it takes step = "{step}"')
-
-
-def _check_judged(recipe: Recipe, metrics: Mapping[str, Any]) -> None:
-    """RecipeError for a headline, or a smallest effect, of a number that is not measured or has no better side or spread."""
-    from ..metrics.base import MeanMetric
-    from ..metrics.sets import FeatureSets
-    from .asking import asked_metrics
-
-    asked = asked_metrics(recipe)
-    for name in (recipe.compare.headline, *recipe.compare.smallest_effect):
-        root, dot, what = name.partition(".")
-        if name in asked:
-            continue
-        if root not in metrics:
-            words = "is not among evaluate.metrics" + (", nor asked by match.benchmarks" if asked else "")
-            raise RecipeError(f"compare: {name!r} {words}{near(name, [*metrics, *asked])}")
-        judged = getattr(metrics[root], "also_better", {})
-        if dot and what not in judged:
-            able = ", ".join((root, *(f"{root}.{one}" for one in judged)))
-            raise RecipeError(f"compare: arms cannot be judged by {name!r}; they can by {able}")
-    if recipe.compare.headline in asked:
-        return
-    chosen = metrics[recipe.compare.headline.partition(".")[0]]
-    sets = isinstance(chosen, FeatureSets) and type(chosen).statistic is not FeatureSets.statistic
-    if not sets and not isinstance(chosen, MeanMetric):
-        raise RecipeError(
-            f"compare.headline: {recipe.compare.headline!r} has no interval over rows, so it decides nothing; "
-            "choose a metric of single rows, fd or kd"
-        )
-
-
-def _check_anchors(recipe: Recipe) -> None:
-    """RecipeError for a term that compares with what the task does not offer."""
-    for part in (recipe, *(recipe.arm(name, recipe.seed) for name in recipe.arms)):
-        job = open_task(part)
-        for name, term in read_blend(part.objectives).terms.items():
-            for anchor in getattr(term.objective, "anchors_needed", ()):
-                if anchor not in job.needs.images:
-                    raise RecipeError(
-                        f"objectives.{name}: needs anchor {anchor!r}, but task {part.task.get('kind')!r} has {job.needs.images}"
-                    )
-            for ask in term.objective.asks:
-                if ask.view not in job.views:
-                    hint = "; set task.negatives" if ask.view.startswith("negative") and hasattr(job, "negatives") else ""
-                    words = f"asks for view {ask.view!r}, but task {part.task.get('kind')!r} offers {', '.join(job.views)}{hint}"
-                    raise RecipeError(f"objectives.{name}: {words}")
-
-
-def check_recipe(recipe: Recipe) -> list[str]:
-    """`check_settings`, and the rows. What is worth saying, a line each."""
-    check_settings(recipe)
-    job = open_task(recipe)
-    rows = open_rows(recipe)
-    lines = [f"{len(rows.train)} training rows, {len(rows.test)} held out, {len(rows.skipped)} skipped"]
-    lines += [f"skipped: {reason}" for reason in rows.skipped[:20]]
-    if recipe.data.on_bad_row == "stop":
-        require_columns(job, rows)
-    lines += [f"objectives known: {', '.join(sorted(objectives.classes))}"]
-    return lines
 
 
 def require_columns(job: Task, rows: Rows) -> None:

@@ -80,6 +80,7 @@ class Suite(ABC):
         weights = fingerprint_of({}, model.unet)
         about = [weights, model.codec.fingerprint, model.text.fingerprint, self.resolved, self.size, recipe.data.cache_dtype]
         about += [dataclasses.asdict(recipe.sample), shuffled, self.about(recipe)]
+        about += [] if model.correction is None else [model.correction.words]
         place = folder / hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
         index = place / "index.jsonl"
         names = [f"{i:06d}.png" for i in range(len(self.rows))]

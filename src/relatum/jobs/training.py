@@ -6,8 +6,8 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,9 @@ from ..models.trainable import save_lora
 from ..recipe import Recipe, digest
 from ..tasks.base import Batch
 from ..tasks.frames import Frames
-from .asking import Asked, ask_all, open_benchmarks
-from .opening import Opened, Rows, check_settings, encode, open_model, open_rows, open_task, require_columns, step_of
+from .asking import add_answers, ask_all, open_benchmarks
+from .checking import check_settings
+from .opening import Opened, Rows, encode, open_model, open_rows, open_task, require_columns, step_of
 from .pretraining import ENCODERS, encoder_job
 
 __all__ = [
@@ -139,9 +140,10 @@ def _diffusion_job(recipe: Recipe, folder: Path, data: Data | None, mine: str, q
     asked = open_benchmarks(recipe, recipe.match.watch, recipe.match.watch_items)
 
     def show(what: str, step: int) -> None:
-        _show(recipe, opened, shared, folder, what, step)
-        if what == "samples" and asked:
-            _watch(recipe, opened, asked, folder, step)
+        with _as_saved(opened) as saved:
+            _show(recipe, saved, shared, folder, what, step)
+            if what == "samples" and asked:
+                add_answers(folder, step, ask_all(recipe, saved.model, asked))
 
     def save(place: Path) -> None:
         corrected(opened).save_pipeline(place)
@@ -165,19 +167,24 @@ def _diffusion_job(recipe: Recipe, folder: Path, data: Data | None, mine: str, q
 
 
 def corrected(opened: Opened) -> StableDiffusion:
-    """The model with the correction that its objectives ask for, to be saved with it."""
+    """The model with the correction that its objectives ask for, to be saved with it; it is not attached."""
     terms = [term.objective for term in opened.blend.terms.values() if hasattr(term.objective, "correction")]
     found = [one for term in terms if (one := term.correction()) is not None]  # type: ignore[attr-defined]
     return dataclasses.replace(opened.model, correction=Correction(*found[0])) if found else opened.model
 
 
-def _watch(recipe: Recipe, opened: Opened, asked: Sequence[Asked], folder: Path, step: int) -> None:
-    """matching.jsonl: what the model, as it now stands, answers to the watched benchmarks; a line a validation."""
-    path, found = folder / "matching.jsonl", ask_all(recipe, opened.model, asked)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    kept = [line for line in lines if json.loads(line)["step"] < step]  # a run that went on from a checkpoint asks again
-    values = {name: {"mean": e.value, "stderr": e.stderr, "n": e.n} for name, e in found.estimates.items()}
-    write_text(path, "\n".join([*kept, json.dumps({"step": step, **values})]) + "\n")
+@contextmanager
+def _as_saved(opened: Opened) -> Iterator[Opened]:
+    """The model as its finished form will answer: corrected."""
+    model = corrected(opened)
+    if model.correction is opened.model.correction or model.correction is None:
+        yield opened
+        return
+    handle = model.correction.attach(model.unet, model.kind, model.path)
+    try:
+        yield dataclasses.replace(opened, model=model)
+    finally:
+        handle.remove()
 
 
 def _finite(network: torch.nn.Module, save: Callable[[Path], None]) -> Callable[[Path], None]:

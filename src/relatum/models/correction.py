@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from ..core.errors import DataError
+from ..core.errors import DataError, ShapeError
 from ..core.path import DiscretePath, expand
 from ..core.prediction import Parametrization
 from ..core.shapes import Latents
@@ -29,24 +30,38 @@ class Correction:
     strength: float
     mean: Latents
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength < 1 or self.mean.ndim != 4 or len(self.mean) != 1 or not bool(self.mean.isfinite().all()):
+            raise ValueError(
+                f"strength {self.strength} and a mean of shape {tuple(self.mean.shape)}, expected [0, 1) and (1, c, h, w)"
+            )
+
+    @property
+    def words(self) -> list[float]:
+        """What it is, for hashes."""
+        return [self.strength, *self.mean.double().flatten().tolist()]
+
     def correct(self, raw: Latents, time: Tensor, kind: Parametrization, path: DiscretePath) -> Latents:
-        """Corrected outputs at these times, (b,) or one for all."""
+        """Corrected outputs at these times, (b,) or one for all. ShapeError for latents of another size than in training."""
+        if raw.shape[1:] != self.mean.shape[1:]:
+            found, known = tuple(raw.shape[2:]), tuple(self.mean.shape[2:])
+            raise ShapeError(f"a model trained with delta_fm is corrected at its own resolution: latents of {known}, found {found}")
         index = time.detach().reshape(-1).expand(len(raw)).round().long().cpu()
         a, _ = kind.mix(path.at(index))
         mean = expand(a, raw).to(raw) * self.mean.to(raw)
         return (1 - self.strength) * raw + self.strength * mean
 
-    def attach(self, network: nn.Module, kind: Parametrization, path: DiscretePath) -> None:
-        """From now on the network gives corrected outputs, whoever asks it; its weights stay as they are."""
+    def attach(self, network: nn.Module, kind: Parametrization, path: DiscretePath) -> RemovableHandle:
+        """From now on the network gives corrected outputs, whoever asks it, until the handle is removed. No weight changes."""
 
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             time = torch.as_tensor(args[1], device=args[0].device)
             if isinstance(output, tuple):
                 return (self.correct(output[0], time, kind, path), *output[1:])
             output.sample = self.correct(output.sample, time, kind, path)
             return output
 
-        network.register_forward_hook(hook)
+        return network.register_forward_hook(hook)
 
     def save(self, folder: Path) -> None:
         from safetensors.torch import save_file
@@ -59,7 +74,7 @@ class Correction:
 def read_correction(folder: Path) -> Correction | None:
     """What lies beside a pipeline; None where it needs none. DataError for a file that holds something else."""
     path = folder / CORRECTION_FILE
-    if not path.is_file():
+    if not path.exists():
         return None
     from safetensors import SafetensorError
     from safetensors.torch import load_file

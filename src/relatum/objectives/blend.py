@@ -112,6 +112,15 @@ class Blend:
             raise RecipeError(
                 'objectives: every term is capped, so there is no base term to cap against; add one of kind "denoise"'
             )
+        corrected = [name for name, term in self.terms.items() if hasattr(term.objective, "correction")]
+        if corrected and len(self.terms) > 1:
+            others = ", ".join(name for name in self.terms if name != corrected[0])
+            raise RecipeError(
+                f"objectives.{corrected[0]}: delta_fm is undone at sampling by what is known of it alone; leave out {others}"
+            )
+        for name, term in self.terms.items():
+            if term.two_pass and (rivals := [n for n in self._wanting("negative") if n != name]):
+                raise RecipeError(f"objectives.{name}.two_pass: {rivals[0]} wants the same view's gradient anyway; leave it out")
 
     @property
     def asks(self) -> tuple[Ask, ...]:
@@ -125,13 +134,13 @@ class Blend:
 
     @property
     def screens(self) -> dict[str, Objective]:
-        """The terms whose views may be screened (two passes), by `Ask.key`: of views that no other term wants a gradient of."""
-        wanting: dict[str, list[Weighted]] = {}
-        for term in self.terms.values():
-            for ask in term.objective.asks:
-                if ask.grad and ask.model == "student" and ask.view != "matched":
-                    wanting.setdefault(ask.key, []).append(term)
-        return {key: terms[0].objective for key, terms in wanting.items() if len(terms) == 1 and terms[0].two_pass}
+        """The terms whose views are screened (two passes), by `Ask.key`."""
+        asking = [(ask, term) for term in self.terms.values() for ask in term.objective.asks if term.two_pass]
+        return {ask.key: term.objective for ask, term in asking if ask.grad and ask.view != "matched"}
+
+    def _wanting(self, key: str) -> list[str]:
+        """Terms that want this view's gradient."""
+        return [n for n, term in self.terms.items() if any(ask.grad and ask.key == key for ask in term.objective.asks)]
 
     @property
     def features(self) -> tuple[str, ...]:

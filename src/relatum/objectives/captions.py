@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn.functional import cross_entropy, softplus
@@ -25,11 +26,13 @@ class CaptionContrast:
     ln(captions) where no error differs; a constant added to all errors changes nothing. share: of the samples that it is computed
     for, which costs share * (captions - 1) of an MSE step; the others' loss is 0, and it is scaled so that its mean stays.
     tau: in units of the error. Add it to `denoise`: by itself it does not care for any error's size. Watches `nce_accuracy`.
+    Its captions are of one picture, so the task's negatives must not be pictures.
     """
 
     captions: int = 2
     tau: float = 0.01
     share: float = 0.25
+    same_picture: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 2 <= self.captions <= 4:
@@ -45,10 +48,9 @@ class CaptionContrast:
     def __call__(self, outcome: Outcome) -> PerSample:
         errors = torch.stack([outcome.error(ask.key) for ask in self.asks], 1)
         loss = cross_entropy(-errors / self.tau, torch.zeros_like(errors[:, 0], dtype=torch.long), reduction="none")
-        chosen = outcome.asked("negative")
-        right = (errors[:, 0] < errors[:, 1:].amin(1)).float()
-        outcome.watch("nce_accuracy", torch.where(chosen, right, right[chosen].mean() if chosen.any() else 0.0))
-        return torch.where(chosen, loss / (self.share if outcome.chosen else 1.0), 0.0)
+        chosen = torch.stack([outcome.asked(ask.key) for ask in self.asks]).all(0) & outcome.drawn(self.share)
+        outcome.watch("nce_accuracy", (errors[:, 0] < errors[:, 1:].amin(1)).float(), among=chosen)
+        return torch.where(chosen, loss / (self.share if outcome.training else 1.0), 0.0)
 
 
 @objective("caption_preference")
@@ -57,7 +59,8 @@ class CaptionPreference:
     """-log sigmoid(-beta / 2 * ((d+ - d+_ref) - (d- - d-_ref))) + anchor * d+: direct preference of the right caption over a wrong
     one, with respect to the frozen base (Wallace et al. 2024, Diffusion-DPO, with captions in place of pictures).
 
-    beta: for errors that are means over the latent, not sums. ln 2 + anchor * d+ at the start. Watches `preferred`: the right caption gained more on the base than the wrong one.
+    beta: for errors that are means over the latent, not sums. ln 2 + anchor * d+ at the start. Watches `preferred`: the right
+    caption gained more on the base than the wrong one.
     """
 
     beta: float = 5000.0
@@ -71,5 +74,6 @@ class CaptionPreference:
     def __call__(self, outcome: Outcome) -> PerSample:
         right, wrong, right_ref, wrong_ref = (outcome.error(ask.key) for ask in self.asks)
         gained = (right - right_ref.detach()) - (wrong - wrong_ref.detach())
-        outcome.watch("preferred", (gained < 0).float())
-        return softplus(self.beta / 2 * gained) + self.anchor * right
+        asked = outcome.asked("negative")
+        outcome.watch("preferred", (gained < 0).float(), among=asked)
+        return torch.where(asked, softplus(self.beta / 2 * gained), 0.0) + self.anchor * right

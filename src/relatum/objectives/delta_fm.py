@@ -42,12 +42,18 @@ class DeltaFM:
         if not 0 <= self.decay < 1:
             raise RecipeError(f"delta_fm: decay is {self.decay}, expected 0 or more and below 1")
 
+    def check_batch(self, size: int, where: str) -> None:
+        """RecipeError for a batch of one: there would be nobody to differ from."""
+        if size < 2:
+            raise RecipeError(f"{where}: takes other samples of the batch; raise train.train_batch_size to 2 or more")
+
     def __call__(self, outcome: Outcome) -> PerSample:
         ranks, kind = outcome.ranks, outcome.matched.kind
         clean, noise, keys = (ranks.gather(x) for x in (outcome.clean, outcome.noise, outcome.keys))
         if outcome.training:
             self._remember(clean.float().mean(0))
-        if not self.strength:
+        counts = keys.unique(return_counts=True)[1]
+        if not self.strength or (not outcome.training and 2 * int(counts.max()) > len(keys)):  # a held-out batch may be alike
             return outcome.error()
         other = derangement(keys)
         mine = torch.arange(len(outcome.clean), device=keys.device) + ranks.offset(len(outcome.clean))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -21,8 +23,9 @@ class Dispersive:
     """log mean_j exp(-|h_i - h_j|^2 / (D tau)) over the batch of all processes, h the D features of a layer (Wang & He 2025).
 
     0, the maximum, where all features are equal. It differs from the paper in being one number a sample: the logarithm is taken
-    of each sample's own mean, and the others' features are held, so its gradient is half of that of the pairwise form.
-    layer: of the network, by name. Give it a weight of .5 beside `denoise`. Raises ShapeError for a batch of one.
+    of each sample's own mean, and the others' features are held (with equal means, half of the pairwise form's gradient).
+    layer: of the network, by name. Its weight is .5 unless the recipe says otherwise; it goes beside `denoise`. Raises ShapeError
+    for a batch of one.
     """
 
     tau: float = 0.5
@@ -34,8 +37,18 @@ class Dispersive:
             raise RecipeError(f"dispersive: tau is {self.tau}, expected a finite number above 0")
 
     @property
+    def advice(self) -> Mapping[str, Any]:
+        """What the blend does with this term where the recipe says nothing."""
+        return {"weight": 0.5}
+
+    @property
     def features(self) -> tuple[str, ...]:
         return (self.layer,)
+
+    def check_batch(self, size: int, where: str) -> None:
+        """RecipeError for a batch of one: there would be nobody to differ from."""
+        if size < 2:
+            raise RecipeError(f"{where}: takes other samples of the batch; raise train.train_batch_size to 2 or more")
 
     def __call__(self, outcome: Outcome) -> PerSample:
         held = outcome.matched.features[self.layer].flatten(1).float()

@@ -5,15 +5,15 @@ d+, d- and d0 are the errors of the same noisy picture under its caption, a wron
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.nn.functional import softplus
 
 from ..core.errors import RecipeError, ShapeError
 from ..core.outcome import MATCHED, NEGATIVE, NULL, Ask, Outcome
-from ..core.path import expand
 from ..core.registry import objective
 from ..core.shapes import Chosen, PerSample
 
@@ -62,20 +62,28 @@ class HardNegative:
         if self.micro_batch is not None and self.micro_batch < 1:
             raise RecipeError(f"hard_negative: micro_batch is {self.micro_batch}, expected 1 or more")
 
+    def check_batch(self, size: int, where: str) -> None:
+        """RecipeError where a process's batch of this size does not divide into micro-batches."""
+        if self.micro_batch is not None and size % self.micro_batch:
+            raise RecipeError(f"{where}: micro_batch {self.micro_batch} does not divide train.train_batch_size, {size}")
+
     def __call__(self, outcome: Outcome) -> PerSample:
-        right, wrong = outcome.error(), outcome.error("negative")
-        active = self.active(outcome)
-        outcome.watch("active_fraction", active.float())
+        asked, active = outcome.asked("negative"), self.active(outcome)
+        right = outcome.error()
+        wrong = torch.where(asked, outcome.error("negative"), right)
+        outcome.watch("active_fraction", active.float(), among=asked)
         if self.faithful:
             return right - torch.where(active, wrong, self.bound * right.detach())
-        return right + self.strength * (self.margin * right.detach() + right - wrong).clamp_min(0)
+        hinge = (self.margin * right.detach() + right - wrong).clamp_min(0)
+        return right + self.strength * torch.where(asked, hinge, 0.0)
 
     def active(self, outcome: Outcome) -> Chosen:
         """Where the negative has a gradient."""
-        right, wrong = outcome.error().detach(), outcome.error("negative").detach()
+        asked, right = outcome.asked("negative"), outcome.error().detach()
+        wrong = torch.where(asked, outcome.error("negative").detach(), right)
         if not self.faithful:
-            return (1 + self.margin) * right > wrong
-        return self._mean(wrong, outcome) < self.bound * self._mean(right, outcome)
+            return asked & ((1 + self.margin) * right > wrong)
+        return asked & (self._mean(wrong, outcome) < self.bound * self._mean(right, outcome))
 
     def _mean(self, errors: PerSample, outcome: Outcome) -> PerSample:
         """Each sample's micro-batch mean."""
@@ -116,7 +124,7 @@ class SoftNegative:
 
     def __call__(self, outcome: Outcome) -> PerSample:
         right, none = outcome.error(), outcome.error(self.asks[1].key)
-        outcome.watch("text_helps", (right < none).float())
+        outcome.watch("text_helps", (right < none).float(), among=right != none)
         if self.faithful:
             return right - none
         return right + self.strength * self.tau * softplus((right - none.detach()) / self.tau)
@@ -128,7 +136,7 @@ class ReflectedNegative:
     """mean ((1 + beta) p_ref - beta p - y)^2 on wrong captions (Zheng et al. 2025, DiffusionNFT, the negative half).
 
     The prediction p is pushed away from the frozen base's p_ref, as its mirror image must fit the target y: bounded below by 0, and
-    the base's own error where p = p_ref. Give it half of the base term's weight.
+    the base's own error where p = p_ref. Its weight is .5 unless the recipe says otherwise; it goes beside `denoise`.
     """
 
     beta: float = 0.5
@@ -142,4 +150,9 @@ class ReflectedNegative:
         own, base = (outcome.predictions[ask.key] for ask in self.asks)
         mirrored = (1 + self.beta) * base.raw.detach().float() - self.beta * own.raw.float()
         loss = (mirrored - outcome.truth(own.kind, "negative")).square().flatten(1).mean(1)
-        return loss * expand(outcome.asked("negative").float(), loss)
+        return torch.where(outcome.asked("negative"), loss, 0.0)
+
+    @property
+    def advice(self) -> Mapping[str, Any]:
+        """What the blend does with this term where the recipe says nothing."""
+        return {"weight": 0.5}

@@ -10,7 +10,7 @@ import torch
 
 from ..core.draws import Draws
 from ..core.outcome import Ask
-from ..core.shapes import Latents, Masks, NullTokens, PerSample, Pixels, Tokens
+from ..core.shapes import Chosen, Latents, Masks, NullTokens, PerSample, Pixels, Tokens
 from ..models.codec import Codec, Moments
 from ..models.denoiser import Conditioning
 
@@ -70,7 +70,7 @@ class Episode:
     """target: what is noised and predicted. anchors: what objectives compare with, in the target's space.
 
     conditionings: by view name; always "matched", and "null" (no text) beside it. ids: equal for samples that are the same thing.
-    targets: of the views that look at another picture than the target.
+    targets: of the views that look at another picture than the target. told: of views that not every sample has, those that do.
     """
 
     target: Latents
@@ -79,6 +79,7 @@ class Episode:
     ids: Sequence[str]
     masks: Mapping[str, Masks] = field(default_factory=dict)
     targets: Mapping[str, Latents] = field(default_factory=dict)
+    told: Mapping[str, Chosen] = field(default_factory=dict)
 
 
 @runtime_checkable

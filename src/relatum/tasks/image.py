@@ -38,7 +38,7 @@ class Image:
 
     negatives: how many wrong captions a row has, texts "negative.1", ...; views "negative", "negative.2", ... Of the view
     "negative" a share `negative_image` looks at the wrong picture (image "negative") under the right caption instead, and a share
-    `negative_random` has another row's caption (text "random"). Where the caption is dropped, negatives are the matched view.
+    `negative_random` has another row's caption (text "random"). Where the caption is dropped there is no negative.
     """
 
     conditioning_dropout_prob: float = 0.1
@@ -71,10 +71,6 @@ class Image:
         assert batch.null is not None
         target = posterior_sample(batch.moments["target"], codec, draws, "target")
         dropped = (draws.uniform("dropout") < self.conditioning_dropout_prob).float().to(target.device)
-
-        def told(tokens: Tokens) -> Conditioning:
-            return Conditioning(drop_text(tokens, batch.null, dropped))  # type: ignore[arg-type]
-
         tokens = batch.tokens["target"]
         wrong = [batch.tokens[f"negative.{i + 1}"] for i in range(self.negatives)]
         targets: dict[str, Latents] = {}
@@ -86,10 +82,14 @@ class Image:
             if self.negative_image:
                 wrong[0] = torch.where(expand(picture, tokens), tokens, wrong[0])
                 false = posterior_sample(batch.moments["negative"], codec, draws, "target")
-                targets["negative"] = torch.where(expand(picture & (dropped == 0), target), false, target)
-        views = {"matched": told(tokens), "null": Conditioning(batch.null.expand_as(tokens))}
-        views |= {_view(i): told(words) for i, words in enumerate(wrong)}
-        return Episode(target, {"target": target}, views, batch.groups, batch.masks, targets)
+                targets["negative"] = torch.where(expand(picture, target), false, target)
+        views = {
+            "matched": Conditioning(drop_text(tokens, batch.null, dropped)),
+            "null": Conditioning(batch.null.expand_as(tokens)),
+        }
+        views |= {_view(i): Conditioning(words) for i, words in enumerate(wrong)}
+        kept = {_view(i): dropped == 0 for i in range(self.negatives)}
+        return Episode(target, {"target": target}, views, batch.groups, batch.masks, targets, kept)
 
 
 def _view(index: int) -> str:

@@ -149,8 +149,8 @@ class ToyScenes:
     related: captions say how the first two objects stand to each other; needs min_objects 2. negatives: 0 to 3 captions that are
     false of the scene, "negative.1" and so on, of different kinds (some of `negative_kinds`; facts "negatives"), each as
     likely to come first; besides image "negative", the scene that negative.1 describes (facts "scene_negative"). Negatives
-    need related captions. Outside of "held_out_attributes" they show or name no pair of HELD_OUT either. layout: "sides" puts a large
-    object on the left and one on the right, and words captions plainly: what small networks learn within minutes.
+    need related captions. Outside of "held_out_attributes" they show or name no pair of HELD_OUT either. layout: "sides" puts one
+    large object on the left and one on the right, and words captions plainly: what small networks learn within minutes.
 
     >>> ToyScenes(count=2).rows()[0].id
     'toy_scenes-train-0-0'
