@@ -9,11 +9,12 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install --
 # Two test processes with one thread each: on two cores that beats one process with two.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help env demo base representations test check format faults docs clean distclean
+.PHONY: help env demo base binding representations test check format faults docs clean distclean
 
 help:
 	@echo "make demo     fine-tune two objectives on toy edits, evaluate, compare (about ten minutes on two cores)"
 	@echo "make base     train the parts of the bundled base from nothing, into runs/ (hours on two cores)"
+	@echo "make binding  train and compare what docs/studies/binding.md tells (about an hour on two cores)"
 	@echo "make representations  train and judge what docs/studies/representations.md tells (hours on two cores)"
 	@echo "make test     everything that must hold before a commit: check, then the tests"
 	@echo "make check    format, lint, types, import floors"
@@ -39,6 +40,9 @@ demo: $(READY)
 
 base: $(READY)
 	for part in autoencoder clip tinyconv text_to_image edit; do $(BIN)/relatum train base_$$part || exit; done
+
+binding: $(READY)
+	$(BIN)/python docs/write_binding.py
 
 representations: $(READY)
 	$(BIN)/python docs/write_representations.py

@@ -2,8 +2,8 @@
 
 usage: python docs/write_binding.py [--runs runs] [--page-only]
 
-Three shipped recipes: binding_base (the model that all arms start from), binding (the arms) and binding_batches (the source's hard
-negative in micro-batches of 1 to 64). What is finished is not done again, so the command may be stopped and run again.
+Two shipped recipes: binding (the arms) and binding_batches (the source's hard negative in micro-batches of 1 to 64). What is finished
+is not done again, so the command may be stopped and run again.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from relatum.atomic import write_text
 from relatum.compare.run import compare
 from relatum.compare.schema import Report, from_json
 from relatum.engine.journal import read_journal
-from relatum.jobs.training import train_recipe
 from relatum.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,11 +52,8 @@ def main() -> None:
     runs = args.runs.resolve()
     names = ("binding", "binding_batches")
     if not args.page_only:
-        base = read_recipe("binding_base", own(runs, "binding_base"))
-        train_recipe(base)
-        final = f'model.pretrained_model_name_or_path="{runs / "binding_base" / "final"}"'
         for name in names:
-            compare(read_recipe(name, [*own(runs, name), final]))
+            compare(read_recipe(name, own(runs, name)))
     main_report, batches = (from_json((runs / name / "report.json").read_text(encoding="utf-8")) for name in names)
     recipe = read_recipe("binding", own(runs, "binding"))
     write_page(main_report, batches, recipe, runs)
