@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from relatum.core.errors import DataError, RecipeError
+from relatum.engine.journal import read_journal
 from relatum.engine.match import ClipScorer, DiffusionScorer, Matching
 from relatum.engine.probe import open_probed
-from relatum.jobs.opening import check_recipe
+from relatum.engine.train import _Loop
+from relatum.jobs.checking import check_recipe
 from relatum.jobs.training import train_recipe
 from relatum.metrics.extractors import open_extractor
 from relatum.models.families.stable_diffusion import open_stable_diffusion
@@ -59,6 +62,33 @@ def test_a_probe_then_the_unet(tmp_path: Path, tiny_image: Path, cache: Path) ->
         train_recipe(tiny(tmp_path, tiny_image, cache, "lost", step, {**second, "begin": "nowhere"}), quiet=True)
     with pytest.raises(RecipeError, match="was made with"):
         train_recipe(tiny(tmp_path, tiny_image, cache, "other", step, {**second, "probe": {**PROBE, "joint": 5}}), quiet=True)
+
+
+def test_the_map_begins_as_the_recipe_says(tmp_path: Path, tiny_image: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default it is fitted to the latents of the rows; stopped after two updates and resumed, the CLIP ends as in one go."""
+    model = {"kind": "clip", "pretrained_model_name_or_path": "clip", "weight": 1.0, "diffusion": str(tiny_image)}
+    drawn = dict[str, float]()
+    for name, kind in (("whole", "fitted"), ("fresh", "fresh")):
+        recipe = tiny(tmp_path, tiny_image, cache, name, "relatum.engine.distill:distill_step", {**model, "map": kind})
+        train_recipe(recipe, quiet=True)
+        drawn[kind] = next(line["drawn_rms"] for line in read_journal(tmp_path / name) if "drawn_rms" in line)
+    assert abs(drawn["fitted"] / drawn["fresh"] - 1) > 0.1
+    parts = tiny(tmp_path, tiny_image, cache, "parts", "relatum.engine.distill:distill_step", model)
+    update = _Loop._update
+
+    def stop(self: Any) -> None:
+        if self.updates == 2:
+            raise KeyboardInterrupt
+        update(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Loop, "_update", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_recipe(parts, quiet=True)
+    train_recipe(parts, quiet=True)
+    whole, resumed, fresh = (load_file(tmp_path / name / "final" / "model.safetensors") for name in ("whole", "parts", "fresh"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert any(not torch.equal(whole[name], fresh[name]) for name in whole)
 
 
 def test_a_clip_judged_by_a_diffusion_model(tmp_path: Path, tiny_image: Path, cache: Path) -> None:

@@ -120,9 +120,9 @@ def test_the_fitted_map_finds_a_line() -> None:
     with torch.no_grad():
         vectors = network(pixels, ids).images
         wanted = (3 * vectors[:, 0] - 2 * vectors[:, 1] + 5)[:, None, None, None].expand(-1, 4, 2, 2)
-        network.fit(pixels, wanted, ridge=0.0)
+        network.fit([(pixels[:25], wanted[:25]), (pixels[25:], wanted[25:])], ridge=0.0)
         drawn = network(pixels, ids).latents
-        network.fit(pixels, wanted, ridge=1e6)
+        network.fit([(pixels, wanted)], ridge=1e6)
         flat = network(pixels, ids).latents
     assert torch.allclose(drawn, wanted, atol=2e-3)
     assert torch.allclose(flat, wanted.mean(0).expand_as(flat), atol=1e-3)

@@ -11,10 +11,11 @@ import torch
 
 from relatum.cli import main
 from relatum.core.errors import DataError, RecipeError
+from relatum.data.negatives.captions import read_captions
 from relatum.data.negatives.rows import NegativeSettings
 from relatum.data.rows import Row
 from relatum.imaging import save_png
-from relatum.jobs.negatives import RewriteCache, lines_of, make_negatives, read_captions, rewrites, with_alike_images
+from relatum.jobs.negatives import RewriteCache, lines_of, make_negatives, rewrites, with_alike_images
 from relatum.models.rewriter import TEMPLATES, Decoding, Rewriter, Template, find_template, open_rewriter
 
 PLAIN = Template("plain", "Caption: {caption}\nWrong caption:")

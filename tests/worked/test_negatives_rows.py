@@ -91,8 +91,8 @@ def test_settings_are_checked() -> None:
 
 
 def test_nearest_caption_by_words() -> None:
-    """Weights log(6 / (1 + captions)): cat log(6/5) = .18, red log(6/4) = .41, mat log(6/3) = .69; lengths of captions 0, 1, 2:
-    .44, .72, .82. Cosines 0-2 (.03 + .16) / (.44 x .82) = .54, 1-2 (.03 + .48) / (.72 x .82) = .87, 0-1 .03 / (.44 x .72) = .10.
+    """Weights 1 + log(6 / (1 + captions)): cat 1.18, red 1.41, mat 1.69; lengths of captions 0, 1, 2: 1.84, 2.07, 2.50.
+    Cosines 0-2 (1.40 + 1.97) / (1.84 x 2.50) = .74, 1-2 (1.40 + 2.87) / (2.07 x 2.50) = .83, 0-1 1.40 / (1.84 x 2.07) = .37.
     Caption 3 shares nothing. Caption 4 equals 0 but for case: never its negative."""
     captions = ["red cat", "cat mat", "cat red mat", "sun dog", "Red cat."]
     assert nearest_captions(captions, ["0", "1", "2", "3", "4"]) == [2, 2, 1, None, 2]

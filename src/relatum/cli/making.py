@@ -70,7 +70,7 @@ def _negatives_parser(verbs: Any) -> None:
     negatives.add_argument("--rules", nargs="+", metavar="RULE", help="which rules (default: all; none with --model)")
     negatives.add_argument("--count", type=int, help="at most so many a caption, hardest first (default: all)")
     negatives.add_argument("--key", type=int, default=0, help="another draw of the rules")
-    negatives.add_argument("--tagger", choices=("auto", "textblob", "rules"), default="auto", help="part-of-speech tags")
+    negatives.add_argument("--tagger", choices=("auto", "textblob", "rules"), help="part-of-speech tags (default: auto)")
     negatives.add_argument("--model", help="language model that rewrites: folder or hub id")
     negatives.add_argument("--template", action="append", help="attribute, relation, object, confusing, or a file; again for more")
     negatives.add_argument("--temperature", type=float, default=0.0, help="of the language model; 0 draws nothing")
@@ -101,19 +101,26 @@ def _animate(args: argparse.Namespace) -> None:
 
 def _negatives(args: argparse.Namespace) -> None:
     from ..core.errors import RecipeError
+    from ..data.negatives.captions import read_captions
     from ..data.negatives.rows import NegativeSettings
     from ..data.negatives.rules import RULES
-    from ..jobs.negatives import NONE, lines_of, make_negatives, read_captions
+    from ..jobs.negatives import NONE, check_output, lines_of, make_negatives
     from ..jobs.opening import device
     from ..models.rewriter import Decoding, find_template, open_rewriter
 
     if args.model is None and (args.template or args.temperature):
         raise RecipeError("negatives: --template and --temperature are for a language model; name one with --model")
-    templates = [find_template(name) for name in args.template or (["confusing"] if args.model else [])]
+    if args.model is not None and not args.model.strip():
+        raise RecipeError("negatives: --model is empty; name a folder or a hub id, or leave it out")
+    if args.model is not None and args.tagger and args.rules is None:
+        raise RecipeError("negatives: --tagger is for rules, of which none are used with --model; name them with --rules")
+    check_output(args.captions, args.output)
+    templates = [find_template(name) for name in dict.fromkeys(args.template or (["confusing"] if args.model else []))]
     count = NONE if args.count is None else args.count
-    settings = NegativeSettings(tuple(args.rules or RULES), count, args.key, tagger=args.tagger)
+    settings = NegativeSettings(tuple(dict.fromkeys(args.rules or RULES)), count, args.key, tagger=args.tagger or "auto")
+    decoding = Decoding(temperature=args.temperature, seed=args.key)
     captions = read_captions(args.captions, args.column)
-    writer = open_rewriter(args.model, Decoding(temperature=args.temperature, seed=args.key), device()) if args.model else None
+    writer = open_rewriter(args.model, decoding, device()) if args.model else None
     ruled = args.rules is not None or writer is None
     print("\n".join(lines_of(make_negatives(captions, args.output, settings, writer, templates, args.report, ruled))))
     print(args.output)

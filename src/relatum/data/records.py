@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.errors import DataError
 from .columns import IMAGES, TEXTS
+from .negatives.sentence import normal
 from .refs import Content, StoredImage, StoredMask, shown
 from .rows import Row
 
@@ -98,7 +99,7 @@ def _row(record: Record, policy: Policy, digests: dict[Any, str]) -> Row:
     if _present(values, roles.get("negative")):
         images["negative"] = _image(record, roles["negative"], "negative", policy)
     texts = {name: text for role, name in TEXTS.items() if role in roles and (text := _text(record, roles[role], role))}
-    texts |= _negatives(record, roles.get("negative_caption"))
+    texts |= _negatives(record, roles.get("negative_caption"), texts.get("target"))
     needed = "instruction" if "instruction" in roles else "target_caption" if "source" not in roles else ""
     if needed in roles and TEXTS[needed] not in texts:
         raise DataError(f"{record.where}: no {needed.replace('_', ' ')} ({roles[needed]} is missing or empty)")
@@ -128,17 +129,23 @@ def _text(record: Record, column: str, role: str) -> str:
     return _utf8(value, f"{record.where}: {role} ({column})").strip()
 
 
-def _negatives(record: Record, column: str | None) -> dict[str, str]:
-    """Wrong captions as "negative.1" and so on, from one text or a list of them."""
+def _negatives(record: Record, column: str | None, caption: str | None) -> dict[str, str]:
+    """Wrong captions as "negative.1" and so on, from one text or a list of them. DataError for one that equals the caption but for
+    case, spaces and punctuation."""
     found = record.values.get(column) if column else None
-    if not isinstance(found, list | tuple):
-        text = _text(record, column, "negative caption") if column else ""
-        return {"negative.1": text} if text else {}
     what = f"{record.where}: negative caption ({column})"
-    for number, text in enumerate(found, 1):
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{what}: number {number} is {text!r}, expected text")
-    return {f"negative.{number}": _utf8(text, what).strip() for number, text in enumerate(found, 1)}
+    if isinstance(found, list | tuple):
+        for number, text in enumerate(found, 1):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"{what}: number {number} is {text!r}, expected text")
+        texts = [_utf8(text, what).strip() for text in found]
+    else:
+        text = _text(record, column, "negative caption") if column else ""
+        texts = [text] if text else []
+    for text in texts if caption is not None else []:
+        if normal(text) == normal(caption or "") and (normal(text) or text == caption):
+            raise DataError(f"{what}: {text!r:.80} says the same as the caption {caption!r:.80}; correct it or leave it out")
+    return {f"negative.{number}": text for number, text in enumerate(texts, 1)}
 
 
 def _word(record: Record, column: str) -> str:

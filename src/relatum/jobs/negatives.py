@@ -6,17 +6,15 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..atomic import make_folder, needs_disk, write_text
-from ..core.errors import DataError, MissingExtra
-from ..core.load import near
-from ..data.columns import ALONE, STOCK
+from ..core.errors import DataError, RecipeError
+from ..data.negatives.captions import GIVEN, Captioned, given_of, json_line
 from ..data.negatives.nearest import nearest_images
 from ..data.negatives.rewrites import plain_rewrite, refusal
 from ..data.negatives.rows import NegativeSettings, hardest, with_negative_images
@@ -25,30 +23,19 @@ from ..data.negatives.sentence import normal
 from ..data.negatives.shortcuts import Shortcut, shortcuts
 from ..data.negatives.tagging import open_tagger
 from ..data.rows import Row
-from ..data.tables import read_csv, read_jsonl
 from ..metrics.extractors import open_extractor
 from ..metrics.safety import wilson
 from ..models.rewriter import Template, Writer
 
-__all__ = ["Captioned", "Made", "RewriteCache", "lines_of", "make_negatives", "read_captions", "rewrites", "with_alike_images"]
+__all__ = ["Made", "RewriteCache", "check_output", "lines_of", "make_negatives", "rewrites", "with_alike_images"]
 
-COLUMNS = (*ALONE["target_caption"], *STOCK["target_caption"])
 NONE = 10**9
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """One caption. where: file and line. values: the line's other columns. fault: why there is none, empty where there is one."""
-
-    where: str
-    caption: str
-    values: dict[str, Any] = field(default_factory=dict)
-    fault: str = ""
-
-
-@dataclass(frozen=True)
 class Made:
-    """What was made of a file of captions. made: captions by rule; refused: by rule and reason; faults: lines without a caption."""
+    """What was made of a file of captions. made: captions by rule; refused: by rule and reason; faults: lines without a caption;
+    lost: columns that JSON cannot hold; cut: kept rewrites that a kill had cut."""
 
     captions: int
     without: int
@@ -57,67 +44,21 @@ class Made:
     faults: list[str]
     tagger: str
     report: list[Shortcut]
+    lost: list[str] = field(default_factory=list)
+    cut: int = 0
 
 
-def read_captions(path: Path, column: str = "") -> list[Captioned]:
-    """Lines of .txt (each a caption), .jsonl, .csv or .parquet (column, or the one called text, caption or edited_prompt).
-
-    DataError for a file that cannot be read, of another kind, or without such a column; a line without a text has a fault.
-    """
-    kind = path.suffix.lower()
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give .txt, .jsonl, .csv or .parquet with a column of captions")
-    if kind == ".txt":
-        return list(_text_lines(path))
-    if kind == ".parquet":
-        rows = [(f"{path.name}:{i}", values, "") for i, values in enumerate(_parquet(path))]
-    elif kind in (".jsonl", ".csv"):
-        rows = [(line.where, dict(line.values), line.fault) for line in (read_jsonl if kind == ".jsonl" else read_csv)(path)]
-    else:
-        raise DataError(
-            f"{path}: captions are read from .txt, .jsonl, .csv or .parquet, not from {kind or 'a file without ending'}"
-        )
-    names = list(dict.fromkeys(name for _, values, _ in rows for name in values))
-    found = column or next((name for name in COLUMNS if name in names), "")
-    if rows and found not in names and not all(fault for *_, fault in rows):
-        wanted = repr(column) if column else "called " + ", ".join(COLUMNS)
-        raise DataError(f"{path}: no column {wanted}{near(column, names)}; say which: --column NAME")
-    return [_captioned(where, values, fault, found) for where, values, fault in rows]
+def check_output(captions: Path, output: Path) -> None:
+    """RecipeError unless the output is a .jsonl, and neither it nor its kept rewrites are the file of captions, even by a link."""
+    if output.suffix.lower() != ".jsonl":
+        raise RecipeError(f"{output}: wrong captions are written as lines of JSON; give an output that ends with .jsonl")
+    for path in (output, _kept(output)):
+        if path.exists() and captions.exists() and path.samefile(captions):
+            raise RecipeError(f"{path} is the file of captions itself, which would be lost; choose another output")
 
 
-def _text_lines(path: Path) -> Iterator[Captioned]:
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start})") from error
-    for number, line in enumerate(lines, 1):
-        yield Captioned(f"{path.name}:{number}", line.strip())
-
-
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    """Its columns of plain values; pictures and the like stay where they are."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingExtra("pyarrow", "data", "reading parquet") from None
-    plain = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_integer, pyarrow.types.is_boolean)
-    try:
-        schema = parquet.read_schema(path)
-        names = [column.name for column in schema if any(check(column.type) for check in plain)]
-        return parquet.read_table(path, columns=names).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: is no parquet file that can be read ({str(error).splitlines()[0]})") from error
-
-
-def _captioned(where: str, values: dict[str, Any], fault: str, column: str) -> Captioned:
-    value = values.pop(column, None)
-    if not fault and not isinstance(value, str):
-        fault = f"{column} is {'missing' if value is None else type(value).__name__}, expected text"
-    caption = value if isinstance(value, str) else ""
-    if not fault and any("\ud800" <= c <= "\udfff" for c in caption):
-        fault = f"{column} is no valid text (half of a surrogate pair)"
-    return Captioned(where, "" if fault else caption, values, fault)
+def _kept(output: Path) -> Path:
+    return output.with_name(output.name + ".rewrites.jsonl")
 
 
 def make_negatives(
@@ -131,94 +72,112 @@ def make_negatives(
 ) -> Made:
     """Writes one JSON object a caption: its columns, caption, negative_caption (a list, hardest first), rules, refused.
 
-    Rewrites by `writer`, the rules "rewrite:<template>", come before those of rules; they are kept in "<output>.rewrites.jsonl",
-    from which the same command goes on. ruled: whether the rules are used too. DataError where the output cannot be written.
+    First those that the line brings ("given"), then rewrites by `writer` ("rewrite:<template>"), then those of rules; `count` is of
+    all. Rewrites are kept in "<output>.rewrites.jsonl", from which the same command goes on. The line's own columns of these names
+    are called input_caption and so on. ruled: whether the rules are used too. DataError where the output cannot be written.
     """
     settings = settings or NegativeSettings(count=NONE)
     tagger = open_tagger(settings.tagger) if ruled else None
     make_folder(output.parent)
-    written = _written([line.caption for line in captions], output, writer, templates)
+    cache = RewriteCache(_kept(output)) if writer is not None else None
+    texts = [line.caption for line in captions]
+    written = [rewrites(texts, writer, template, cache) for template in templates] if writer and cache else []
     made, refused, lines, pairs, without = Counter[str](), Counter[tuple[str, str]](), [], [], 0
-    for line, first in zip(captions, written, strict=True):
-        found = first
-        if tagger is not None and not line.fault:
-            later = perturb(line.caption, settings.rules, settings.key, tagger)
-            known = {normal(negative.text) for negative in first.negatives}
-            fresh = [negative for negative in hardest(later) if normal(negative.text) not in known]
-            found = Perturbed((*first.negatives, *fresh), first.refused + later.refused)
+    for i, line in enumerate(captions):
+        found = Perturbed((), (Refused("", line.fault),))
+        if not line.fault:
+            parts = [given_of(line), *(one[i] for one in written)]
+            if tagger is not None:
+                later = perturb(line.caption, settings.rules, settings.key, tagger)
+                parts.append(Perturbed(tuple(hardest(later)), later.refused))
+            found = _joined(parts)
+            refused.update((refusal.rule, refusal.reason) for refusal in found.refused)
         chosen = found.negatives[: settings.count]
         made.update(negative.rule for negative in chosen)
-        if not line.fault:
-            refused.update((refusal.rule, refusal.reason) for refusal in found.refused)
         pairs += [(line.caption, negative.text, negative.rule) for negative in chosen]
         without += not chosen
-        lines.append(_line(line, chosen, [Refused("", line.fault)] if line.fault else found.refused))
+        lines.append(_line(line, chosen, found.refused))
     write_text(output, "".join(lines))
     faults = [f"{line.where}: {line.fault}" for line in captions if line.fault]
+    lost = list(dict.fromkeys(name for line in captions for name in line.lost))
     name = tagger.name if tagger is not None else "none"
-    return Made(len(captions), without, made, refused, faults, name, shortcuts(pairs) if report else [])
+    told = shortcuts(pairs) if report else []
+    return Made(len(captions), without, made, refused, faults, name, told, lost, cache.cut if cache else 0)
 
 
-def _written(texts: Sequence[str], output: Path, writer: Writer | None, templates: Sequence[Template]) -> list[Perturbed]:
-    """What the language model makes of each caption, none twice."""
-    out = [Perturbed((), ()) for _ in texts]
-    if writer is None:
-        return out
-    cache = RewriteCache(output.with_name(output.name + ".rewrites.jsonl"))
-    for template in templates:
-        for i, new in enumerate(rewrites(texts, writer, template, cache)):
-            known = {normal(negative.text) for negative in out[i].negatives}
-            twice = [negative for negative in new.negatives if normal(negative.text) in known]
-            again = tuple(Refused(negative.rule, "equals another negative") for negative in twice)
-            fresh = () if twice else new.negatives
-            out[i] = Perturbed(out[i].negatives + fresh, out[i].refused + new.refused + again)
-    return out
+def _joined(parts: Sequence[Perturbed]) -> Perturbed:
+    """All of them in turn, none twice."""
+    kept, refused = dict[tuple[str, ...], Negative](), list[Refused]()
+    for part in parts:
+        for negative in part.negatives:
+            if kept.setdefault(normal(negative.text), negative) is not negative:
+                refused.append(Refused(negative.rule, "equals another negative"))
+        refused += part.refused
+    return Perturbed(tuple(kept.values()), tuple(refused))
 
 
 def _line(line: Captioned, chosen: Sequence[Negative], refusals: Sequence[Refused]) -> str:
-    values = {
-        **line.values,
+    own = {
         "caption": line.caption,
         "negative_caption": [negative.text for negative in chosen],
         "rules": [negative.rule for negative in chosen],
         "refused": [{"rule": refusal.rule, "reason": refusal.reason} for refusal in refusals],
     }
-    text = json.dumps(values, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # another column holds half of a surrogate pair
-        text = json.dumps(values)
-    return text + "\n"
+    values = {}
+    for name, value in line.values.items():
+        new = name
+        while new in own or (new != name and new in line.values):
+            new = f"input_{new}"
+        if name not in GIVEN:  # they are among the chosen and the refused
+            values[new] = value
+    return json_line({**values, **own})
 
 
 class RewriteCache:
     """What a language model wrote, one JSON object a line, appended a batch at a time: a kill loses that batch at most."""
 
     def __init__(self, path: Path) -> None:
+        """DataError, with its place, for a line that is none of these; the last may be cut, which `cut` counts, and is dropped."""
         self.path = path
         self.texts: dict[str, str] = {}
-        self._torn = False
+        self.cut = 0
+        self._whole = 0  # bytes of whole lines
         if path.is_file():
             self._read(path.read_bytes())
 
     def _read(self, data: bytes) -> None:
-        self._torn = bool(data) and not data.endswith(b"\n")
-        for line in data.splitlines():
-            try:
-                values = json.loads(line)
-                self.texts[values["key"]] = values["text"]
-            except (ValueError, KeyError, TypeError):
-                continue  # the line that a kill cut
+        *lines, last = data.split(b"\n")
+        for number, line in enumerate(lines, 1):
+            key, text = _entry(line, f"{self.path}:{number}")
+            self.texts[key] = text
+        if not (last.startswith(_BEGINS) or _BEGINS.startswith(last)):
+            _entry(last, f"{self.path}:{len(lines) + 1}")
+        self.cut, self._whole = int(bool(last)), len(data) - len(last)
 
     def add(self, texts: dict[str, str]) -> None:
         """Appends and syncs. DataError where the disk is full."""
-        lines = "".join(json.dumps({"key": key, "text": text}) + "\n" for key, text in texts.items())
+        lines = "".join(json.dumps({"key": key, "text": text}) + "\n" for key, text in texts.items()).encode()
         with needs_disk(self.path.parent, len(lines)), self.path.open("ab") as file:
-            file.write((b"\n" if self._torn else b"") + lines.encode())
+            file.truncate(self._whole)
+            file.write(lines)
             file.flush()
             os.fsync(file.fileno())
-        self._torn = False
+        self._whole += len(lines)
         self.texts |= texts
+
+
+_BEGINS = b'{"key": "'
+
+
+def _entry(line: bytes, where: str) -> tuple[str, str]:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        values = None
+    key, text = (values.get("key"), values.get("text")) if isinstance(values, dict) else (None, None)
+    if not isinstance(key, str) or not isinstance(text, str):
+        raise DataError(f"{where}: is no kept rewrite, expected key and text; correct or delete the line, or choose another output")
+    return key, text
 
 
 def rewrites(captions: Sequence[str], writer: Writer, template: Template, cache: RewriteCache) -> list[Perturbed]:
@@ -232,13 +191,17 @@ def rewrites(captions: Sequence[str], writer: Writer, template: Template, cache:
         return hashlib.sha256(json.dumps([writer.fingerprint, template.prompt, caption]).encode()).hexdigest()[:24]
 
     asked = list(dict.fromkeys(caption for caption in captions if normal(caption) and key(caption) not in cache.texts))
+    unread = set[str]()
     for i in range(0, len(asked), writer.batch_size):
         batch = asked[i : i + writer.batch_size]
         texts = writer(batch, template)
         if len(texts) != len(batch):
             raise DataError(f"the language model gave {len(texts)} texts for {len(batch)} captions; nothing of this batch is kept")
-        cache.add({key(caption): text for caption, text in zip(batch, texts, strict=True)})
-    return [_judged(caption, cache.texts.get(key(caption), ""), f"rewrite:{template.name}") for caption in captions]
+        unread |= {caption for caption, text in zip(batch, texts, strict=True) if text is None}
+        cache.add({key(caption): text for caption, text in zip(batch, texts, strict=True) if text is not None})
+    rule = f"rewrite:{template.name}"
+    long = Perturbed((), (Refused(rule, "longer than the model reads"),))
+    return [long if caption in unread else _judged(caption, cache.texts.get(key(caption), ""), rule) for caption in captions]
 
 
 def _judged(caption: str, text: str, rule: str) -> Perturbed:
@@ -275,6 +238,9 @@ def lines_of(made: Made) -> list[str]:
     out += [f"  no caption: {fault}" for fault in made.faults[:20]]
     if len(made.faults) > 20:
         out.append(f"  no caption: {len(made.faults) - 20} more lines")
+    out += [f"  not kept: {name}: JSON holds no bytes" for name in made.lost]
+    if made.cut:
+        out.append(f"  kept rewrites: {made.cut} was cut and is made again")
     if made.report:
         out.append("shortcuts: how often text alone picks the caption (0.50 is chance; the closer, the less is given away)")
     return out + [_told(one) for one in made.report]

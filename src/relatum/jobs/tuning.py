@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from ..core.draws import key_of
 from ..core.errors import RecipeError
@@ -59,10 +61,19 @@ def _clip(recipe: Recipe, settings: ClipSettings, task: Task, sides: Sequence[Se
         teacher = open_stable_diffusion(_place(recipe, settings.diffusion), 0).to(device())
         teacher.unet.eval().requires_grad_(False)
         shape = teacher.latent_shape(recipe.data.resolution)
-    network = DrawingClip(opened, shape)
-    parts = DistillParts(network, opened.tokenizer, teacher, settings.weight, settings.caption, task.needs.texts[0])
     rows: list[Batches] = [RawRows(side, task.needs, recipe.data.resolution, on_bad_row=recipe.data.on_bad_row) for side in sides]
+    network = DrawingClip(opened, shape).to(device())
+    if teacher is not None and settings.map == "fitted":
+        network.fit(_drawn(rows[0], teacher, task.needs.images[0]))
+    parts = DistillParts(network, opened.tokenizer, teacher, settings.weight, settings.caption, task.needs.texts[0])
     return parts, opened.save, rows
+
+
+def _drawn(rows: Batches, teacher: StableDiffusion, name: str, count: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first FITTED pictures, `count` at a time, and the teacher's latents of them."""
+    for start in range(0, min(FITTED, len(rows)), count):
+        pixels = rows.batch(range(start, min(start + count, FITTED, len(rows)))).pixels[name].to(device())
+        yield pixels, teacher.codec.latents(teacher.codec.encode(pixels), None)
 
 
 def _probe(recipe: Recipe, settings: ProbedSettings, task: Task, sides: Sequence[Sequence[Row]]) -> Made:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -83,12 +84,15 @@ TEMPLATES: dict[str, Template] = {
 
 
 def find_template(name: str) -> Template:
-    """A shipped template, or one in a text file with {caption} in it. RecipeError where there is neither."""
+    """A shipped template, or one in a text file with {caption} in it. RecipeError where there is neither, or no UTF-8."""
     if name in TEMPLATES:
         return TEMPLATES[name]
     path = Path(name)
     if path.is_file():
-        return Template(path.stem, path.read_text(encoding="utf-8"))
+        try:
+            return Template(path.stem, path.read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"template {name}: is not UTF-8 ({error.reason} at byte {error.start})") from error
     raise RecipeError(f"template: no {name!r}, and no such file{near(name, TEMPLATES)}")
 
 
@@ -103,8 +107,8 @@ class Decoding:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        if self.tokens < 1 or self.batch_size < 1 or self.temperature < 0:
-            raise RecipeError(f"rewriting: {self}: expected tokens and batch_size of 1 or more, and a temperature of 0 or more")
+        if self.tokens < 1 or self.batch_size < 1 or not 0 <= self.temperature < math.inf:
+            raise RecipeError(f"rewriting: {self}: expected tokens and batch_size of 1 or more, and a finite temperature from 0 on")
 
     @property
     def words(self) -> str:
@@ -115,7 +119,8 @@ class Decoding:
 
 @runtime_checkable
 class Writer(Protocol):
-    """What writes: fingerprint identifies it and how it decodes; a call gives one text a caption, as the model wrote it."""
+    """What writes: fingerprint identifies it and how it decodes; a call gives one text a caption, as the model wrote it,
+    or None where prompt and answer are longer than it reads."""
 
     @property
     def fingerprint(self) -> str: ...
@@ -123,7 +128,7 @@ class Writer(Protocol):
     @property
     def batch_size(self) -> int: ...
 
-    def __call__(self, captions: Sequence[str], template: Template) -> list[str]: ...
+    def __call__(self, captions: Sequence[str], template: Template) -> Sequence[str | None]: ...
 
 
 class Rewriter:
@@ -151,13 +156,25 @@ class Rewriter:
         about = json.dumps([self._weights, len(self.tokenizer), chat, self.decoding.words])
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
-    def __call__(self, captions: Sequence[str], template: Template) -> list[str]:
+    def __call__(self, captions: Sequence[str], template: Template) -> list[str | None]:
         prompts = [self._prompt(caption, template) for caption in captions]
+        fits = [i for i, prompt in enumerate(prompts) if self._fits(prompt)]
         size = 1 if self.decoding.temperature else self.decoding.batch_size
-        texts: list[str] = []
-        for i in range(0, len(prompts), size):
-            texts += self._answer(prompts[i : i + size], captions[i])
-        return texts if self.chat else [_first_line(text) for text in texts]
+        texts: list[str | None] = [None] * len(prompts)
+        for begin in range(0, len(fits), size):
+            some = fits[begin : begin + size]
+            for i, text in zip(some, self._answer([prompts[i] for i in some], captions[some[0]]), strict=True):
+                texts[i] = text if self.chat else _first_line(text)
+        return texts
+
+    def _fits(self, prompt: str) -> bool:
+        """Whether prompt and answer are within the model's positions. DataError for tokens that it does not know."""
+        words = self.tokenizer(prompt, add_special_tokens=not self.chat)["input_ids"]
+        known = self.model.get_input_embeddings().weight.shape[0]
+        if not words or max(words) >= known:
+            raise DataError(f"the tokenizer gives {'no tokens' if not words else max(words)}; the model knows 0 to {known - 1}")
+        most = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return most is None or len(words) + self.decoding.tokens <= most
 
     def _prompt(self, caption: str, template: Template) -> str:
         for token in self.tokenizer.all_special_tokens:
@@ -166,7 +183,10 @@ class Rewriter:
         if not self.chat:
             return prompt
         messages = [{"role": "user", "content": prompt}]
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        try:
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # whatever the model's own template does
+            raise DataError(f"the model's chat template does not take one message of a user ({error})") from error
 
     @torch.no_grad()
     def _answer(self, prompts: Sequence[str], caption: str) -> list[str]:
@@ -180,21 +200,29 @@ class Rewriter:
         greedy = {} if drawn else {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(key_of(decoding.seed, caption))
-            out = self.model.generate(
-                input_ids=words["input_ids"],
-                attention_mask=words["attention_mask"],
-                max_new_tokens=decoding.tokens,
-                pad_token_id=tokenizer.pad_token_id,
-                **drawn,
-                **greedy,
-            )
+            try:
+                out = self.model.generate(
+                    input_ids=words["input_ids"],
+                    attention_mask=words["attention_mask"],
+                    max_new_tokens=decoding.tokens,
+                    pad_token_id=tokenizer.pad_token_id,
+                    **drawn,
+                    **greedy,
+                )
+            except RuntimeError as error:
+                if "probability tensor" not in str(error):
+                    raise
+                raise DataError(
+                    f"the language model's probabilities are no numbers at temperature {decoding.temperature:g}; raise it, or use "
+                    "another model"
+                ) from error
         return tokenizer.batch_decode(out[:, words["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
 def open_rewriter(name: str, decoding: Decoding | None = None, device: torch.device | str = "cpu") -> Rewriter:
     """The model in a folder or of a hub id, local files before the network; safetensors only, no code of the model's own.
 
-    DataError where it is not there, is no causal language model, or has no safetensors.
+    DataError where it is not there, is no causal language model, has no safetensors or tokenizer, or is damaged.
     """
     if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
         raise DataError(f"{name}: no such folder; give a language model in transformers' format, or its hub id")
@@ -211,6 +239,7 @@ def open_rewriter(name: str, decoding: Decoding | None = None, device: torch.dev
 
 
 def _open(path: str, decoding: Decoding | None, device: torch.device | str, local: bool) -> Rewriter:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -220,6 +249,14 @@ def _open(path: str, decoding: Decoding | None, device: torch.device | str, loca
         )
     except (ValueError, KeyError) as error:  # another kind of model, or one with code of its own
         raise DataError(f"{path}: no causal language model of transformers ({str(error).strip().splitlines()[0]})") from error
+    except SafetensorError as error:
+        raise DataError(f"{path}: its safetensors are damaged or cut ({error}); get them again") from error
+    except RuntimeError as error:
+        raise DataError(f"{path}: its weights do not fit its config.json ({str(error).strip().splitlines()[0]})") from error
+    if not tokenizer("a cat")["input_ids"]:
+        raise DataError(f"{path}: its tokenizer knows no words; tokenizer.json, or the files that it is made of, are missing")
+    if broken := next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), ""):
+        raise DataError(f"{path}: its weights are damaged: {broken} has NaN or infinity")
     return Rewriter(model.to(device), tokenizer, decoding)
 
 

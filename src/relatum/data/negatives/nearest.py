@@ -11,14 +11,17 @@ from .sentence import normal
 __all__ = ["nearest_captions", "nearest_images"]
 
 CELLS = 10_000_000  # similarities held at once (40 MB dense)
-COMMON = 0.05  # words in more captions than this share say nothing, where there are many captions
+COMMON = 0.05  # words in more captions than this share say little, where there are many captions
 MANY = 1000
+DIGITS = 6  # of a similarity; further ones are rounding
 
 
 def nearest_captions(captions: Sequence[str], groups: Sequence[str]) -> list[int | None]:
     """Index of the caption most alike by TF-IDF cosine, among those of another group that are not the same after normalization.
 
-    None where no other caption shares a word that is not too common. Ties go to the first. Memory: O(words), not O(n^2).
+    A word of h of n captions weighs 1 + log((1 + n) / (1 + h)); where there are many captions the common ones count only for those
+    that share no other. None where no other caption shares a word. Ties go to the first after it, and round: then not all get the
+    same one. Memory: O(words), not O(n^2).
     """
     import numpy as np
     from scipy import sparse
@@ -33,14 +36,22 @@ def nearest_captions(captions: Sequence[str], groups: Sequence[str]) -> list[int
     n = len(captions)
     table: Any = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(n, max(1, len(words))))
     held = np.asarray(table.sum(0)).ravel()
-    weight = np.log((1 + n) / (1 + held)).astype(np.float32)
-    if n > MANY:
-        weight[held > COMMON * n] = 0
-    table = table @ sparse.diags(weight)
-    length = np.sqrt(np.asarray(table.multiply(table).sum(1)).ravel())
-    table = sparse.diags(1 / np.maximum(length, 1e-12)) @ table
-    turned = table.T.tocsr()
-    return _nearest(n, lambda a, b: (table[a:b] @ turned).toarray(), [plain, list(groups)], least=1e-6)
+    weight = 1 + np.log((1 + n) / (1 + held)).astype(np.float32)
+
+    def among(rows: Sequence[int], weight: Any) -> list[int | None]:
+        weighed = table @ sparse.diags(weight)
+        length = np.sqrt(np.asarray(weighed.multiply(weighed).sum(1)).ravel())
+        weighed = sparse.diags(1 / np.maximum(length, 1e-12)) @ weighed
+        turned = weighed.T.tocsr()
+        return _nearest(rows, n, lambda some: (weighed[some] @ turned).toarray(), [plain, list(groups)], least=1e-6)
+
+    if n <= MANY:
+        return among(range(n), weight)
+    found = among(range(n), np.where(held > COMMON * n, 0, weight))
+    rest = [i for i, other in enumerate(found) if other is None]
+    for i, other in zip(rest, among(rest, weight), strict=True):
+        found[i] = other
+    return found
 
 
 def nearest_images(features: Any, captions: Sequence[str], groups: Sequence[str], same: float = 0.9999) -> list[int | None]:
@@ -51,16 +62,20 @@ def nearest_images(features: Any, captions: Sequence[str], groups: Sequence[str]
     unit = np.asarray(features, np.float32)
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
 
-    def alike(a: int, b: int) -> Any:
-        block = unit[a:b] @ unit.T
+    def alike(some: Sequence[int]) -> Any:
+        block = unit[list(some)] @ unit.T
         block[block >= same] = -np.inf
         return block
 
-    return _nearest(len(unit), alike, [[normal(caption) for caption in captions], list(groups)], least=-1.0)
+    n = len(unit)
+    return _nearest(range(n), n, alike, [[normal(caption) for caption in captions], list(groups)], least=-1.0)
 
 
-def _nearest(n: int, alike: Callable[[int, int], Any], kinds: Sequence[Sequence[Any]], least: float) -> list[int | None]:
-    """The best column of each row, none that shares a kind (itself, its caption, its group) with it, nor any below `least`."""
+def _nearest(
+    rows: Sequence[int], n: int, alike: Callable[[Sequence[int]], Any], kinds: Sequence[Sequence[Any]], least: float
+) -> list[int | None]:
+    """The best of n columns for each of `rows`, none that shares a kind (itself, its caption, its group) with it, nor any below
+    `least`."""
     import numpy as np
 
     members: list[dict[Any, list[int]]] = []
@@ -71,12 +86,12 @@ def _nearest(n: int, alike: Callable[[int, int], Any], kinds: Sequence[Sequence[
         members.append(places)
     found: list[int | None] = []
     chunk = max(1, CELLS // max(1, n))
-    for begin in range(0, n, chunk):
-        block = alike(begin, min(begin + chunk, n))
-        for row, scores in enumerate(block, begin):
+    for begin in range(0, len(rows), chunk):
+        some = rows[begin : begin + chunk]
+        for row, scores in zip(some, alike(some), strict=True):
             scores[row] = -np.inf
             for kind, places in zip(kinds, members, strict=True):
                 scores[places[kind[row]]] = -np.inf
-            best = int(scores.argmax())
+            best = (int(np.roll(scores.round(DIGITS), -row).argmax()) + row) % n
             found.append(best if scores[best] >= least else None)
     return found

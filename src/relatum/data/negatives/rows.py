@@ -12,11 +12,11 @@ from ...core.errors import RecipeError
 from ..rows import Row
 from .nearest import nearest_captions
 from .registry import find_rule
-from .rules import RULES, Negative, Perturbed, perturb
+from .rules import RULES, Negative, Perturbed, Refused, perturb
 from .sentence import normal
 from .tagging import Tagger, open_tagger
 
-__all__ = ["Negated", "NegativeSettings", "hardest", "with_negative_images", "with_negatives"]
+__all__ = ["Negated", "NegativeSettings", "given_ones", "hardest", "with_negative_images", "with_negatives"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Negated:
 def with_negatives(rows: Sequence[Row], settings: NegativeSettings | None = None, tagger: Tagger | None = None) -> Negated:
     """Rows with texts "negative.1" to "negative.<count>" beside "target", and facts["negative_rules"], their rules in that order.
 
-    Wrong captions that a row brings come first, with the rule "given"; one that equals its caption is dropped and counted.
+    Wrong captions that a row brings come first, with the rule "given"; one that equals its caption or another is dropped and
+    counted.
     """
     settings = settings or NegativeSettings()
     tagger = tagger or open_tagger(settings.tagger)
@@ -85,17 +86,28 @@ def with_negatives(rows: Sequence[Row], settings: NegativeSettings | None = None
 
 def _chosen(row: Row, caption: str, settings: NegativeSettings, tagger: Tagger, out: Negated) -> list[Negative]:
     names = [name for name in row.texts if name.startswith("negative.") and name[9:].isdigit()]
-    given = [Negative(row.texts[name], "given") for name in sorted(names, key=lambda name: int(name[9:]))]
-    brought = [negative for negative in given if normal(negative.text) != normal(caption)]
-    if len(brought) < len(given):
-        out.refused["given", "equals the caption"] += len(given) - len(brought)
+    given = given_ones(caption, [row.texts[name] for name in sorted(names, key=lambda name: int(name[9:]))])
+    brought = given.negatives
+    out.refused.update((refusal.rule, refusal.reason) for refusal in given.refused)
     if len(brought) >= settings.count:
-        return brought[: settings.count]
+        return list(brought[: settings.count])
     made = perturb(caption, settings.rules, settings.key, tagger)
     out.refused.update((refusal.rule, refusal.reason) for refusal in made.refused)
     known = {normal(negative.text) for negative in brought}
     fresh = [negative for negative in hardest(made) if normal(negative.text) not in known]
     return [*brought, *fresh][: settings.count]
+
+
+def given_ones(caption: str, texts: Sequence[str]) -> Perturbed:
+    """Wrong captions that were there already, by rule "given", without those that equal the caption or one before."""
+    own, kept, refused = normal(caption), dict[tuple[str, ...], Negative](), list[Refused]()
+    for text in texts:
+        plain = normal(text)
+        if plain == own or plain in kept:
+            refused.append(Refused("given", "equals the caption" if plain == own else "equals another negative"))
+        else:
+            kept[plain] = Negative(text, "given")
+    return Perturbed(tuple(kept.values()), tuple(refused))
 
 
 def hardest(made: Perturbed) -> list[Negative]:

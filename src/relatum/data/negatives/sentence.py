@@ -77,7 +77,7 @@ class Sentence:
         if self.capitals:
             for i, word in enumerate(words):
                 if i == 0 or _END.search(self.gaps[i]):
-                    words[i] = word[0].upper() + word[1:]
+                    words[i] = _raised(word)
         return "".join(part for pair in zip(self.gaps, (*words, ""), strict=True) for part in pair)
 
 
@@ -94,7 +94,7 @@ def read_sentence(caption: str, tagger: Tagger) -> Sentence:
     titled = sum(word[0].isupper() for word in words) > max(1, 0.6 * len(words))
     for i in starts:
         if not titled and _ordinary(words[i]) and not (i + 1 < len(words) and _name(words[i + 1])):
-            words[i] = words[i].lower()
+            words[i] = _lowered(words[i])
     tags = _tags(words, gaps, tagger)
     pairs = tuple((w, f) for w, f in pairwise(words) if w.lower() in ("a", "an"))
     return Sentence(tuple(words), tuple(tags), tuple(gaps), capitals, pairs)
@@ -128,6 +128,18 @@ def _letter(character: str, inside: bool = False) -> bool:
     """A letter or digit; inside a word also the marks that scripts put on letters, but not those that color emoji."""
     kind = unicodedata.category(character)
     return kind[0] in "LN" or (inside and kind[0] == "M" and character != "\ufe0f")
+
+
+def _raised(word: str) -> str:
+    """With a capital, where its first letter has one ("ß" has two)."""
+    first = word[0].upper()
+    return first + word[1:] if len(first) == 1 else word
+
+
+def _lowered(word: str) -> str:
+    """Without its capital, unless that would not come back (the dotted one of Turkish)."""
+    low = word[0].lower() + word[1:]
+    return low if _raised(low) == word else word
 
 
 def _ordinary(word: str) -> bool:

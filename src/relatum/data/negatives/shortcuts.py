@@ -20,6 +20,7 @@ _BIGRAM, _UNIGRAM, _ANY = 0.7, 0.25, 0.05  # weights of the interpolation
 @dataclass(frozen=True)
 class Shortcut:
     """Of the pairs of one rule: how often a scorer that sees only text picks the caption; a tie counts a half, chance is 1/2.
+    Below it where the negatives are themselves captions of the set, in other words: the scorer has seen those.
 
     bigram, unigram: the more probable (mean log-probability a word) under the captions of other folds. shorter: fewer words.
     words: mean length of the negative less the caption's. articles: share of negatives with an article where none can stand

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from ...core.errors import DataError, RecipeError
 from ...core.registry import family
-from ...core.shapes import Latents, Pixels
+from ...core.shapes import Pixels
 from ..folder import quiet
 from ..probe import ProbeSettings
 from ..trainable import Trainable
@@ -124,11 +125,12 @@ class DrawingClip(nn.Module):
         return ((pixels + 1) / 2 - mean) / std
 
     @torch.no_grad()
-    def fit(self, pixels: Pixels, latents: Latents, ridge: float = 1e-3) -> None:
-        """Sets the map to the least squares from the image vectors of `pixels` to their `latents`; the bias has no ridge."""
+    def fit(self, pictures: Iterable[tuple[Tensor, Tensor]], ridge: float = 1e-3) -> None:
+        """Sets the map to the least squares from image vectors to latents, (pixels, latents) in parts; the bias has no ridge."""
         assert self.map is not None
-        found = image_features(self.towers.clip, self._normalized(pixels)).double()
-        flat = latents.flatten(1).double()
+        clip = self.towers.clip
+        parts = [(image_features(clip, self._normalized(pixels)), latents.flatten(1)) for pixels, latents in pictures]
+        found, flat = (torch.cat(side).double() for side in zip(*parts, strict=True))
         centered = found - found.mean(0)
         gram = centered.T @ centered + ridge * len(found) * torch.eye(found.shape[1], dtype=torch.float64, device=found.device)
         weight = torch.linalg.solve(gram, centered.T @ (flat - flat.mean(0)))
