@@ -58,9 +58,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=120)
     parser.add_argument("--runs", type=Path, default=Path("runs/representations"))
     parser.add_argument("--extra", action="store_true", help="the controls too: no caption, layer norms alone")
-    parser.add_argument(
-        "--page-only", action="store_true", help="write the page of the results that are there, of the command that is given"
-    )
+    parser.add_argument("--page-only", action="store_true", help="write the page of the results that are there")
     parser.add_argument("--updates", type=int, default=150, help="of a fine-tuning; a probe alone gets twice as many")
     args = parser.parse_args()
     if not args.page_only:
