@@ -22,10 +22,11 @@ from torch.nn.functional import interpolate
 from .atomic import write_bytes
 from .core.errors import DataError, ShapeError
 
-__all__ = ["GROUNDS", "MEGAPIXELS", "decode", "decode_mask", "fit", "fit_mask", "grid", "png_bytes", "save_png"]
+__all__ = ["GROUNDS", "MEGAPIXELS", "SUFFIXES", "decode", "decode_mask", "fit", "fit_mask", "grid", "png_bytes", "save_png"]
 __all__ += ["size_of", "to_uint8"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")  # of their files
 GROUNDS = {"white": (255, 255, 255), "gray": (128, 128, 128), "black": (0, 0, 0)}
 MEGAPIXELS = 50.0
 

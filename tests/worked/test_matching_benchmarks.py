@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from relatum.core.errors import DataError
+from relatum.core.errors import DataError, RecipeError
 from relatum.data.benchmarks.aro import Aro
 from relatum.data.benchmarks.gdbench import GDBench
 from relatum.data.benchmarks.imagecode import ImageCode
@@ -110,6 +110,8 @@ def test_missing_pictures_stop_or_are_listed(tmp_path: Path) -> None:
         ({"image_1": "a.png", **CAPTIONS}, r"image_0 is missing"),
         ([1], r"expected a JSON object, found list"),
         ({"image_0": "a.png", "image_1": "a.png", "caption_0": "x", "caption_1": "\ud800"}, "is not valid Unicode"),
+        ({"image_0": "a.png", "image_1": "a.png", "caption_0": "x", "caption_1": "   "}, "caption_1 is empty"),
+        ({"image_0": "a.png", "image_1": "\ud800.png", "caption_0": "x", "caption_1": "y"}, "is not valid Unicode"),
     ],
 )
 def test_bad_lines_of_winoground(tmp_path: Path, line: Any, message: str) -> None:
@@ -131,7 +133,9 @@ def test_paths_that_are_nothing(tmp_path: Path) -> None:
         Winoground(written(tmp_path / "data.json", []), images=str(tmp_path / "gone")).items()
     with pytest.raises(DataError, match=r"expected a \.parquet"):
         Winoground(pictures(tmp_path, "a.png") / "a.png").items()
-    with pytest.raises(ValueError, match="limit: found -1"):
+    with pytest.raises(DataError, match=rf"^{tmp_path}: cannot be read \(Is a directory\)"):
+        Aro(tmp_path).items()
+    with pytest.raises(RecipeError, match="limit: found -1"):
         Winoground(tmp_path, limit=-1).items()
 
 
@@ -169,6 +173,7 @@ def test_aro_relation_shows_the_box(tmp_path: Path) -> None:
         ({"bbox_h": "8"}, "bbox_h is '8', expected a whole number"),
         ({"bbox_x": None}, "bbox_x is None, expected a whole number"),
         ({"bbox_y": float("nan")}, "bbox_y is nan, expected a whole number"),
+        ({"bbox_w": 10**400}, r"bbox_w is 10{79}, expected a whole number below 2\*\*31"),
         ({"false_caption": ""}, "false_caption is empty, expected text"),
         ({"image_path": None}, "the image is None, expected a file name"),
     ],
@@ -397,6 +402,8 @@ def test_bad_retrieval(tmp_path: Path) -> None:
         ({"image": "gone.png", "caption": "x"}, r"metadata\.jsonl:4 \(image: gone\.png\): no such file"),
         ({"image": "a.png"}, "expected one of the columns caption, captions, text, texts, found none"),
         ({"image": "a.png", "caption": "x", "text": "y"}, "found caption and text"),
+        ({"image": "a.png", "caption": ["x", "\ud800"]}, r"metadata\.jsonl:4: caption '\\ud800' is not valid Unicode"),
+        ({"image": "\ud800.png", "caption": "x"}, r"metadata\.jsonl:4: the image '\\ud800\.png' is not valid Unicode"),
         ({"image": "a.png", "caption": []}, r"caption is \[\], expected a text or a list of texts"),
     ):
         written(tmp_path / "metadata.jsonl", [*lines, bad])

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..core.errors import DataError
 from ..core.registry import reader
-from ..imaging import MEGAPIXELS
+from ..imaging import MEGAPIXELS, SUFFIXES
 from .columns import check_roles, resolve
 from .records import Policy, Record, list_rows
 from .refs import Content, FileContent, inside, shown
@@ -18,8 +18,6 @@ from .rows import Row
 from .tables import Line, read_csv, read_jsonl
 
 __all__ = ["Folder"]
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 
 
 @reader("folder")

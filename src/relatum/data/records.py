@@ -12,6 +12,7 @@ from .columns import IMAGES, TEXTS
 from .negatives.sentence import normal
 from .refs import Content, StoredImage, StoredMask, shown
 from .rows import Row
+from .tables import utf8
 
 __all__ = ["Policy", "Record", "files_of", "list_rows"]
 
@@ -126,7 +127,7 @@ def _text(record: Record, column: str, role: str) -> str:
         return ""
     if not isinstance(value, str):
         raise DataError(f"{record.where}: {role} ({column}) is {type(value).__name__} {value!r}, expected text")
-    return _utf8(value, f"{record.where}: {role} ({column})").strip()
+    return utf8(value, f"{record.where}: {role} ({column})").strip()
 
 
 def _negatives(record: Record, column: str | None, caption: str | None) -> dict[str, str]:
@@ -138,7 +139,7 @@ def _negatives(record: Record, column: str | None, caption: str | None) -> dict[
         for number, text in enumerate(found, 1):
             if not isinstance(text, str) or not text.strip():
                 raise DataError(f"{what}: number {number} is {text!r}, expected text")
-        texts = [_utf8(text, what).strip() for text in found]
+        texts = [utf8(text, what).strip() for text in found]
     else:
         text = _text(record, column, "negative caption") if column else ""
         texts = [text] if text else []
@@ -152,15 +153,7 @@ def _word(record: Record, column: str) -> str:
     value = record.values.get(column)
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise DataError(f"{record.where}: {column} is {value!r}, expected a word or a whole number")
-    return _utf8(str(value), f"{record.where}: {column}")
-
-
-def _utf8(text: str, what: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{what} {text!a} is not valid Unicode (a lone surrogate)") from None
-    return text
+    return utf8(str(value), f"{record.where}: {column}")
 
 
 def _digest(image: StoredImage, digests: dict[Any, str]) -> str:

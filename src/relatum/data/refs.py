@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.errors import DataError, ShapeError
 from ..imaging import GROUNDS, MEGAPIXELS, decode, decode_mask, fit, fit_mask, size_of
 
-__all__ = ["Content", "FileContent", "StoredImage", "StoredMask", "inside", "shown"]
+__all__ = ["Content", "FileContent", "StoredImage", "StoredMask", "brief", "inside", "shown"]
 
 
 @runtime_checkable
@@ -26,6 +26,12 @@ class Content(Protocol):
 def shown(name: str) -> str:
     """A file name or text for a one-line message: as it is when printable, else with its escapes."""
     return name if name.isprintable() else ascii(name)
+
+
+def brief(text: str, most: int = 160) -> str:
+    """`shown`, cut to `most` characters."""
+    whole = shown(text if len(text) <= most else text[: most + 1])
+    return whole if len(whole) <= most else f"{whole[: most - 3]}..."
 
 
 def inside(root: Path, name: str, where: str) -> Path:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError
-from .refs import shown
+from .refs import brief, shown
 
-__all__ = ["Line", "read_csv", "read_json", "read_jsonl", "text_of"]
+__all__ = ["Line", "read_csv", "read_json", "read_jsonl", "text_of", "utf8"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def read_json(file: Path) -> Any:
     try:
         with _opened(file, "r") as text:
             return json.load(text)
+    except DataError:
+        raise
     except UnicodeDecodeError as error:
         raise DataError(f"{shown(str(file))}: is not UTF-8 ({error.reason} at byte {error.start})") from None
     except (ValueError, RecursionError) as error:
@@ -83,12 +85,22 @@ def read_json(file: Path) -> Any:
 
 
 def text_of(line: Line, column: str) -> str:
-    """A text that must be there. DataError naming line and column."""
+    """A text that must be there, more than spaces. DataError naming line and column."""
     value = line.values.get(column)
-    if not isinstance(value, str) or not value:
-        found = "is missing" if value is None else "is empty" if value == "" else f"is {type(value).__name__} {value!r}"
+    if not isinstance(value, str) or not value.strip():
+        kind = type(value).__name__
+        found = "is missing" if value is None else "is empty" if kind == "str" else f"is {kind} {value!r:.80}"
         raise DataError(f"{line.where}: {column} {found}, expected text")
-    return value
+    return utf8(value, f"{line.where}: {column}")
+
+
+def utf8(text: str, what: str) -> str:
+    """The text as it is. DataError for a lone surrogate, which no encoder takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{what} {brief(text)} is not valid Unicode (a lone surrogate)") from None
+    return text
 
 
 def _opened(file: Path, mode: str) -> Any:

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..core.errors import DataError, RecipeError
 from ..core.registry import reader
+from ..imaging import SUFFIXES as IMAGES
 from ..video.opening import SUFFIXES
 from .clips import Clip, ClipReader, Entry, captions_of
-from .folder import SUFFIXES as IMAGES
 from .footage import Reel, open_footage
 from .refs import FileContent, StoredImage, inside, shown
 from .tables import read_jsonl, text_of

@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 from ..core.errors import DataError
 from ..core.registry import reader
-from ..imaging import MEGAPIXELS
+from ..imaging import MEGAPIXELS, SUFFIXES
 from .columns import check_roles, resolve
-from .folder import SUFFIXES
 from .records import Policy, Record, files_of, list_rows
 from .refs import Content, shown
 from .rows import Row

@@ -9,42 +9,44 @@ from typing import Any, Literal
 
 from ..core.errors import DataError
 from ..core.registry import metric as registered
+from ..imaging import SUFFIXES as PICTURES
 from ..video.opening import SUFFIXES as VIDEOS
 
-__all__ = ["SUFFIXES", "Kind", "check_pairs", "kind_of", "listed", "tables_of"]
+__all__ = ["Kind", "check_pairs", "kind_of", "listed", "tables_of"]
 
 Kind = Literal["images", "videos"]
 
-SUFFIXES: dict[Kind, set[str]] = {
-    "images": {".png", ".jpg", ".jpeg", ".webp", ".bmp"},
-    "videos": set(VIDEOS),
-}
+
+def _suffixes(gifs: Kind) -> dict[Kind, set[str]]:
+    """Endings by kind. gifs: what a .gif is taken for."""
+    every: dict[Kind, set[str]] = {"images": {*PICTURES}, "videos": {*VIDEOS}}
+    return {kind: some if kind == gifs else some - {".gif"} for kind, some in every.items()}
 
 
-def kind_of(folder: Path, side: str) -> Kind:
-    """What the folder holds. DataError where it is none, holds neither or both."""
+def kind_of(folder: Path, side: str, gifs: Kind = "videos") -> Kind:
+    """What the folder holds. gifs: what a .gif is taken for. DataError where it is none, holds neither or both."""
     if not folder.is_dir():
         raise DataError(f"{side}: {folder} is no folder")
     files = sorted(path for path in folder.iterdir())
-    found = {kind: [f for f in files if f.suffix.lower() in suffixes] for kind, suffixes in SUFFIXES.items()}
+    found = {kind: [f for f in files if f.suffix.lower() in suffixes] for kind, suffixes in _suffixes(gifs).items()}
     if found["images"] and found["videos"]:
         raise DataError(
             f"{side}: {folder} holds images ({found['images'][0].name}, {len(found['images'])} in all) and videos "
             f"({found['videos'][0].name}, {len(found['videos'])} in all); put them into folders of their own"
         )
     if not found["images"] and not found["videos"]:
-        every = ", ".join(sorted(SUFFIXES["images"] | SUFFIXES["videos"]))
+        every = ", ".join(sorted({*PICTURES, *VIDEOS}))
         raise DataError(f"{side}: no images and no videos in {folder} (looked for {every})")
     return "images" if found["images"] else "videos"
 
 
-def listed(folder: Path, side: str, kind: Kind) -> dict[str, Path]:
-    """Files of that kind by stem."""
-    if kind_of(folder, side) != kind:
+def listed(folder: Path, side: str, kind: Kind, gifs: Kind = "videos") -> dict[str, Path]:
+    """Files of that kind by stem. gifs: what a .gif is taken for."""
+    if (holds := kind_of(folder, side, gifs)) != kind:
         other = "evaluate_videos measures those" if kind == "images" else "evaluate measures those, against images"
-        raise DataError(f"{side}: no {kind} in {folder}; it holds {kind_of(folder, side)} ({other})")
+        raise DataError(f"{side}: no {kind} in {folder}; it holds {holds} ({other})")
     found: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES[kind]):
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in _suffixes(gifs)[kind]):
         if path.stem in found:
             raise DataError(f"{side}: {found[path.stem]} and {path} have one stem; pairing needs different ones")
         found[path.stem] = path

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...core.draws import key_of
-from ...core.errors import DataError
+from ...core.errors import DataError, RecipeError
 from ...imaging import GROUNDS, decode, fit
-from ..refs import FileContent, StoredImage, inside, shown
-from ..tables import Line, read_json, read_jsonl
+from ..refs import FileContent, StoredImage, brief, inside, shown
+from ..tables import Line, read_json, read_jsonl, utf8
 from .item import Item
 
 __all__ = [
@@ -85,7 +85,7 @@ def list_items(where: Path, drafts: Iterable[Draft], skip: bool, limit: int, ski
         try:
             item = draft()
             if item.id in ids:
-                raise DataError(f"{shown(str(where))}: two items have the id {shown(item.id)}; ids must be unique")
+                raise DataError(f"{shown(str(where))}: two items have the id {brief(item.id)}; ids must be unique")
             _check_texts(item, where)
             for image in item.images if skip else ():
                 content = image.content if isinstance(image, StoredImage) else image
@@ -106,20 +106,17 @@ def list_items(where: Path, drafts: Iterable[Draft], skip: bool, limit: int, ski
 
 
 def _check_texts(item: Item, where: Path) -> None:
-    name = f"{shown(str(where))}: {shown(item.id)}"
+    name = f"{shown(str(where))}: {brief(item.id)}"
+    if not all(text.strip() for text in item.texts):
+        raise DataError(f"{name}: one of its captions is empty")
     if twice := [text for text in dict.fromkeys(item.texts) if item.texts.count(text) > 1]:
-        raise DataError(f"{name}: two of its captions are {shown(twice[0])!r}, so that none can be right")
-    for text in (item.id, item.tag, item.group, *item.texts):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise DataError(f"{name}: {text!a} is not valid Unicode (a lone surrogate)") from None
+        raise DataError(f"{name}: two of its captions are {brief(twice[0])!r}, so that none can be right")
 
 
 def check_path(path: str | Path, limit: int) -> Path:
-    """The path as it is. DataError if nothing is there, ValueError for a negative limit."""
+    """The path as it is. DataError if nothing is there, RecipeError for a negative limit."""
     if limit < 0:
-        raise ValueError(f"limit: found {limit}, expected 0 (all) or more")
+        raise RecipeError(f"benchmark.limit: found {limit}, expected 0 (all) or more")
     if not Path(path).exists():
         raise DataError(f"{shown(str(path))}: no such file or folder")
     return Path(path)
@@ -144,10 +141,10 @@ def entries(file: Path) -> Iterator[Line]:
 def picture(root: Path, name: Any, where: str) -> StoredImage:
     """The image file `name` under `root`. DataError if there is none."""
     if not isinstance(name, str) or not name:
-        raise DataError(f"{where}: the image is {name!r}, expected a file name")
-    here = f"{where} (image: {shown(name)})"
+        raise DataError(f"{where}: the image is {name!r:.80}, expected a file name")
+    here = f"{where} (image: {brief(name)})"
     try:
-        return StoredImage(FileContent(inside(root, name, here)), here)
+        return StoredImage(FileContent(inside(root, utf8(name, f"{where}: the image"), here)), here)
     except DataError as error:
         raise DataError(f"{error}; names are relative to {shown(str(root))}, or to the setting images") from None
 
@@ -167,14 +164,15 @@ def texts_of(found: Any, where: str, what: str) -> list[str]:
     texts = [found] if isinstance(found, str) else found
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise DataError(f"{where}: {what} is {found!r:.80}, expected a text or a list of texts")
-    return [text.strip() for text in texts]
+    return [utf8(text, f"{where}: {what}").strip() for text in texts]
 
 
 def number(line: Line, key: str) -> int:
     """A whole number that must be there."""
     value = line.values.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
-        raise DataError(f"{line.where}: {key} is {value!r}, expected a whole number")
+    fraction = isinstance(value, float) and not value.is_integer()
+    if isinstance(value, bool) or not isinstance(value, int | float) or fraction or abs(value) >= 2**31:
+        raise DataError(f"{line.where}: {key} is {value!r:.80}, expected a whole number below 2**31")
     return int(value)
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
+from ..refs import brief
 from ..rows import ImageRef
+from ..tables import utf8
 
 __all__ = ["ASKS", "Ask", "Benchmark", "Item"]
 
@@ -20,7 +22,7 @@ class Item:
 
     Winoground: 2 images, 2 texts, matches (0, 0) and (1, 1). ARO: 1 image, k texts, match (0, 0). ImageCoDe: 10 images, 1 text.
     Retrieval: one item of n images and all their captions. id: unique in its benchmark. tag: what is asked ("relation"), for
-    tables by kind. group: items of one group are drawn together by a bootstrap.
+    tables by kind. group: items of one group are drawn together by a bootstrap. DataError for words that are not valid Unicode.
     """
 
     id: str
@@ -30,6 +32,10 @@ class Item:
     tag: str = ""
     group: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for text in (self.id, self.tag, self.group, *self.texts):
+            utf8(text, f"item {brief(self.id)}:")
 
 
 @runtime_checkable
