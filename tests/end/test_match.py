@@ -78,7 +78,7 @@ def test_any_images_and_captions(
     assert [(row["image"], row["text"]) for row in rows[2:4]] == [("0", ODD), ("1", 'a "red", ring')]
     said = capsys.readouterr().out.splitlines()
     best = max(rows[:3], key=lambda row: float(row["score"]))
-    assert said[:2] == ["texts longer than the encoder reads, whose ends do not count: 1", f"  {ODD}"]
+    assert said[:2] == ["texts longer than the encoder reads, whose ends do not count: 1", f"  {ODD[:237]}..."]
     assert said[2] == f"0: {float(best['score']):.5f} {best['text']}"
     stored = json.loads((tmp_path / "scores.jsonl").read_text().splitlines()[0])
     assert float(rows[0]["above_empty"]) == pytest.approx(stored["null"][0] - stored["errors"][0][0])
@@ -119,6 +119,39 @@ def test_the_best_by_elimination_is_the_full_rankings(
     assert capsys.readouterr().out.splitlines()[-2].endswith("times fewer")
 
 
+def test_captions_of_a_table_and_pictures_of_every_kind(
+    pipeline: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A GIF and a TIFF beside three PNGs are pictures too; levels from the cleaner half give other scores."""
+    for name in ("3.gif", "4.tif"):
+        Image.new("RGB", (20, 20), "red").save(images / name)
+    captions = tmp_path / "captions.CSV"
+    captions.write_text('id,caption\n1,"a red, ring"\n2,a star\n')
+    words = ["match", pipeline, "--images", str(images), "--captions", str(captions), "--levels", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line[:2] for line in said] == ["0:", "1:", "2:", "3:", "4:"]
+    assert {line.split(" ", 2)[2] for line in said} <= {"a red, ring", "a star"}
+    assert main([*words, "--high", "0.5"]) == 0
+    assert capsys.readouterr().out.splitlines() != said
+
+
+def test_ranks_are_said_where_there_are_many_candidates(
+    pipeline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six scenes: R@1 is the table's share, R@5 lies above, and R@10 of six would be 1. Results of another seed are refused."""
+    monkeypatch.chdir(tmp_path)
+    words = ["match", pipeline, "--benchmark", "toy_retrieval", "-o", "count=6", "--levels", "1", "--resolution", "16"]
+    assert main([*words, "--output", "found.jsonl"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    text = [line.split() for line in said if line.startswith("text   ")]
+    assert text[1][::2][:2] == ["text", text[0][2]]
+    assert (text[1][1], text[1][3]) == ("R@1", "R@5")
+    assert " ".join(text[1][5:]) == "(6 questions of up to 6 candidates)"
+    assert main([*words, "-o", "seed=5", "--output", "found.jsonl"]) == 2
+    assert "holds results of another model, benchmark or setting" in capsys.readouterr().err
+
+
 def test_the_control(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["match", "clip", "--scorer", "clip", "--images", str(images), "--text", "a red ring", "--text", "a star"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
@@ -128,6 +161,9 @@ def test_bad_input_is_said(pipeline: str, images: Path, tmp_path: Path, capsys: 
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "odd.json").write_text('["a", 3]')
     (tmp_path / "lone.jsonl").write_text('{"text": "a \\ud800"}\n')
+    (tmp_path / "null.JSONL").write_text('{"text": "a"}\n{"text": null}\n')
+    (tmp_path / "plain.csv").write_text("id,words\n1,a\n")
+    (tmp_path / "captions.md").write_text("a\n")
     (images / "broken.png").write_bytes(b"no image")
     some = ["--images", str(images)]
     for words, code, message in (
@@ -145,8 +181,19 @@ def test_bad_input_is_said(pipeline: str, images: Path, tmp_path: Path, capsys: 
         (["--benchmark", "winoworld", "--resolution", "18"], 2, "multiple of 4"),
         ([*some, "--captions", str(tmp_path / "gone.txt")], 3, "cannot be read"),
         ([*some, "--captions", str(tmp_path / "empty.txt")], 3, "holds no captions"),
-        ([*some, "--captions", str(tmp_path / "odd.json")], 3, "expected captions"),
-        ([*some, "--captions", str(tmp_path / "lone.jsonl")], 2, "no valid text"),
+        ([*some, "--captions", str(tmp_path / "odd.json")], 3, "odd.json: caption 2: text is int 3"),
+        ([*some, "--captions", str(tmp_path / "lone.jsonl")], 3, "lone.jsonl:1: text 'a \\ud800' is not valid Unicode"),
+        ([*some, "--captions", str(tmp_path / "null.JSONL")], 3, "null.JSONL:2: text is missing"),
+        ([*some, "--captions", str(tmp_path / "plain.csv")], 3, "plain.csv:2: no text or caption; found id, words"),
+        ([*some, "--captions", str(tmp_path / "captions.md")], 3, "not from .md"),
+        ([*some, "--text", "a", "--delta", ".1"], 2, "--delta does not go with all pairs"),
+        ([*some, "--text", "a", "--low", ".5", "--high", ".5"], 2, "expected 0 <= low < high <= 1"),
+        ([*some, "--text", "a", "--scorer", "clip", "--seed", "0"], 2, "--seed does not go with --scorer clip"),
+        ([*some, "--text", "a", "--scorer", "clip", "--fast"], 2, "--fast does not go with --scorer clip"),
+        (["--benchmark", "winoworld", "-o", "kind=toy_order"], 2, "-o kind does not go with --benchmark winoworld"),
+        (["--benchmark", "winoworld", "--output", "results.csv"], 2, "expected a name in .jsonl"),
+        (["--benchmark", "winoground", "-o", f"path={tmp_path}", "-o", "limit=-1"], 2, "benchmark.limit: found -1"),
+        (["--benchmark", "aro", "-o", f"path={tmp_path}"], 3, f"{tmp_path}: cannot be read (Is a directory)"),
         ([*some, "--text", "a", "--output", str(tmp_path / "scores.txt")], 2, "expected a name in .csv or .jsonl"),
         ([*some, "--text", "a", "--output", str(tmp_path / "s.jsonl")], 3, "broken.png"),
         (["--images", str(tmp_path / "gone"), "--text", "a"], 3, "is no folder"),

@@ -10,7 +10,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from relatum.core.errors import RecipeError
+from relatum.core.errors import DataError, RecipeError
 from relatum.engine.eliminate import Errors, best_image, best_text, decide, eliminate, evidence, rounds_of
 from relatum.engine.match import DiffusionScorer, Matching, every_pair
 from relatum.models.families.stable_diffusion import StableDiffusion
@@ -120,6 +120,16 @@ def test_two_candidates_are_decided_early_or_at_the_cap() -> None:
     assert sum(calls) == 2 * early.levels
     late = decide(table(np.stack([np.zeros(64), row - row.mean() + 0.01])), 64)
     assert (late.winner, late.decided, late.levels) == (0, False, 64)
+
+
+def test_a_score_that_is_not_finite_names_no_winner() -> None:
+    """Candidate 1 is not finite at the third level alone, which a round or a look from level 2 on asks for."""
+    values = np.random.default_rng(0).normal(size=(2, 8))
+    values[1, 2] = np.nan
+    with pytest.raises(DataError, match="a score is not finite"):
+        eliminate(table(values), 2, np.linspace(0, 1, 8), rounds=(2, 4, 8))
+    with pytest.raises(DataError, match="a score is not finite"):
+        decide(table(values), 8, alpha=1e-9)
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -15,7 +15,7 @@ from relatum.core.errors import DataError, RecipeError
 from relatum.data.benchmarks.item import Item
 from relatum.data.refs import FileContent, StoredImage
 from relatum.engine.match import DiffusionScorer, Matching
-from relatum.jobs.matching import chance, match_items, repeated, table_of
+from relatum.jobs.matching import chance, match_items, recalls_of, repeated, table_of
 from relatum.models.tiny import tiny_stable_diffusion
 
 
@@ -150,6 +150,79 @@ def test_another_file_is_not_overwritten(tmp_path: Path, text: str) -> None:
     with pytest.raises(DataError, match=r"notes.txt:1: is no result"):
         match_items(Gray(), [item("a", ("aaa", "a"))], 8, ("text",), True, store=store)
     assert store.read_text() == text
+
+
+def stored(tmp_path: Path) -> tuple[Path, list[Item], list[str]]:
+    """A file of two items' results."""
+    store, items = tmp_path / "results.jsonl", [item("a", ("aaa", "a")), item("b", ("bbb", "b"))]
+    match_items(Gray(), items, 8, ("text", "image"), True, store=store)
+    return store, items, store.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"errors": [[float("nan"), 1.0], [1.0, 1.0]]}, r"errors\[0\]\[0\]: expected a finite number"),
+        ({"errors": "abc"}, "errors: expected a list"),
+        ({"errors": [[1.0, 2.0]]}, "the result of a lacks images or texts"),
+        ({"null": []}, "the result of a lacks images or texts"),
+        ({"right": {"text": "x"}}, "right.text: expected"),
+        ({"right": None}, "right: expected a table"),
+        ({"id": [1]}, "id: expected a string"),
+        ({"more": 1}, "other columns"),
+    ],
+)
+def test_a_damaged_line_is_named_and_can_be_deleted(tmp_path: Path, damage: dict[str, object], message: str) -> None:
+    store, items, lines = stored(tmp_path)
+    text = "\n".join([json.dumps({**json.loads(lines[0]), **damage}), lines[1], ""])
+    store.write_text(text)
+    with pytest.raises(DataError, match=rf"results.jsonl.*{message}.*; delete the line"):
+        match_items(Gray(), items, 8, ("text", "image"), True, store=store)
+    scorer = Gray()
+    store.write_text(lines[1] + "\n")
+    match_items(scorer, items, 8, ("text", "image"), True, store=store)
+    assert scorer.calls == ["aaa"]
+    assert store.read_text().splitlines() == lines
+
+
+@pytest.mark.parametrize("garbage", ["garbage", "xx\n", 100_000 * "[" + "\n", "\n"])
+def test_garbage_after_results_is_named_with_what_to_do(tmp_path: Path, garbage: str) -> None:
+    store, items, lines = stored(tmp_path)
+    store.write_text("\n".join([*lines, garbage]))
+    with pytest.raises(DataError, match=r"results.jsonl:3: is no result of relatum match; delete the line"):
+        match_items(Gray(), items, 8, ("text", "image"), True, store=store)
+
+
+def test_what_a_file_calls_right_is_judged_anew(tmp_path: Path) -> None:
+    """Item a by hand: text 0 of strict, for image 1 takes text 0; a file that says 1 is not believed."""
+    store, items, lines = stored(tmp_path)
+    store.write_text(lines[0].replace('"right": {"text": 0.0', '"right": {"text": 1.0') + "\n")
+    assert match_items(Gray(), items, 8, ("text", "image"), True, store=store)[0].right["text"] == 0.0
+    assert store.read_text().splitlines() == lines
+
+
+def test_tags_are_shown_safely_and_the_untagged_have_a_name() -> None:
+    items = [item("a", ("x", "yy"), tag="\x1b[31m\n"), item("b", ("x", "yy"))]
+    lines = table_of(match_items(Gray(), items, 8, ("text",), True))
+    assert [line[7:30].strip() for line in lines[1:4]] == ["all", r"'\x1b[31m\n'", "no tag"]
+    assert [line.split()[-2] for line in lines[1:4]] == ["2", "1", "1"]
+
+
+def test_recalls_by_hand() -> None:
+    """Texts of 7, 6, ... 1 letters, scores by length: image 0's is third, image 1's sixth, so R@1 is 0 and R@5 1/2; not of 5 texts.
+
+    Two images are too few to be ranked.
+    """
+    texts = tuple(n * "x" for n in range(7, 0, -1))
+    items = [Item("a", (Plain(0.0), Plain(0.5)), texts, ((0, 2), (1, 5))), Item("b", (Plain(0.0),), texts[:5], ((0, 0),))]
+    results = match_items(Gray(), items, 8, ("text", "image"), False)
+    assert recalls_of(items, results, ("text", "image")) == ["text   R@1 0.000  R@5 0.500  (2 questions of up to 7 candidates)"]
+
+
+def test_words_that_are_not_unicode_make_no_item() -> None:
+    for words in ({"id": "\ud800"}, {"id": "a", "tag": "\ud800"}, {"id": "a", "texts": ("x", "\ud800")}):
+        with pytest.raises(DataError, match=r"item .* is not valid Unicode"):
+            Item(**{"images": (), "texts": (), "matches": (), **words})
 
 
 def test_the_diffusion_fingerprint_knows_weights_and_settings_but_not_the_batch() -> None:

@@ -11,6 +11,8 @@ from .reading import overrides, read
 
 __all__ = ["add"]
 
+SCORING = ("levels", "low", "high", "seed", "error", "batch_size")  # settings of `Matching`
+
 
 def add(verbs: Any) -> None:
     _evaluate_parser(verbs)
@@ -45,7 +47,7 @@ def _match_parser(verbs: Any) -> None:
     match.add_argument("-o", dest="overrides", action="append", default=[], metavar="key=value", help="a setting of the benchmark")
     match.add_argument("--limit", type=int, help="only the benchmark's first items")
     match.add_argument("--images", type=Path, help="a folder of images, or one, to score with all captions")
-    match.add_argument("--captions", type=Path, help="captions: .txt one a line, .json list, .jsonl with text or caption")
+    match.add_argument("--captions", type=Path, help="captions: .txt one a line, .json list, .jsonl or .csv with text or caption")
     match.add_argument("--text", action="append", default=[], help="a caption; again: another")
     match.add_argument(
         "--fast",
@@ -54,11 +56,13 @@ def _match_parser(verbs: Any) -> None:
         choices=("text", "image"),
         help="only the best text of each image, or the best image of each text",
     )
-    match.add_argument("--delta", type=float, default=0.01, help="with --fast: chance of missing the full ranking's winner")
-    match.add_argument("--levels", type=int, default=16, help="noise levels a pair (default 16)")
-    match.add_argument("--seed", type=int, default=0, help="of levels and noise, which all pairs share")
-    match.add_argument("--error", choices=("squared", "norm"), default="squared")
-    match.add_argument("--batch-size", type=int, default=64, help="UNet evaluations at once")
+    match.add_argument("--delta", type=float, help="with --fast: chance of missing the full ranking's winner (default .01)")
+    match.add_argument("--levels", type=int, help="noise levels a pair (default 16)")
+    match.add_argument("--low", type=float, help="share of the schedule at which the levels begin (default 0)")
+    match.add_argument("--high", type=float, help="and at which they end (default 1, pure noise)")
+    match.add_argument("--seed", type=int, help="of levels and noise, which all pairs share")
+    match.add_argument("--error", choices=("squared", "norm"), help="the mean square (default), or its root")
+    match.add_argument("--batch-size", type=int, help="UNet evaluations at once (default 64)")
     match.add_argument("--resolution", type=int, help="edge in pixels (default: what the model was trained at)")
     match.add_argument("--scorer", choices=("diffusion", "clip"), default="diffusion", help="clip: the control, cosines of a CLIP")
     match.add_argument("--output", type=Path, help="results: .jsonl by item, or for --images .csv; the same command goes on")
@@ -93,30 +97,41 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _match(args: argparse.Namespace) -> None:
-    from ..core.errors import RecipeError
     from ..engine.match import Matching
     from ..jobs import scoring
 
-    if (args.benchmark is None) == (args.images is None):
-        raise RecipeError("match takes --benchmark KIND, or --images FOLDER with --captions FILE or --text; see --help")
-    sides = {"--limit": args.limit, "-o": args.overrides} if args.images else {"--captions": args.captions, "--text": args.text}
-    if not args.images:
-        sides["--fast"] = args.fast
-    for option, value in sides.items():
-        if value not in (None, []):
-            raise RecipeError(f"match: {option} does not go with {'--images' if args.images else '--benchmark'}")
+    _check_match(args)
     given = None
     if args.images:
         given = scoring.Given(scoring.given_images(args.images), scoring.given_captions(args.captions, args.text))
-    settings = Matching(args.levels, batch_size=args.batch_size, seed=args.seed, error=args.error)
+    settings = Matching(**{name: getattr(args, name) for name in SCORING if getattr(args, name) is not None})
     scorer, size = scoring.open_scorer(args.model, settings, args.scorer, args.resolution)
     if given is None:
         own = scoring.settings_of(args.overrides)
         print(scoring.match_benchmark(args.model, scorer, size, args.benchmark, own, args.output, args.limit, print)[0])
     elif args.fast:
-        scoring.find_fast(scorer, size, given, args.fast, args.delta, args.output, print)
+        scoring.find_fast(scorer, size, given, args.fast, 0.01 if args.delta is None else args.delta, args.output, print)
     else:
         scoring.match_given(scorer, size, given, args.output, print)
+
+
+def _check_match(args: argparse.Namespace) -> None:
+    """RecipeError for words that do not go together: none is ignored in silence."""
+    from ..core.errors import RecipeError
+
+    if (args.benchmark is None) == (args.images is None):
+        raise RecipeError("match takes --benchmark KIND, or --images FOLDER with --captions FILE or --text; see --help")
+    lone = ("limit", "overrides") if args.images else ("captions", "text", "fast", "delta")
+    refused = {
+        "--images" if args.images else "--benchmark": lone,
+        "all pairs; it is for --fast": ("delta",) if args.fast is None else (),
+        f"--scorer {args.scorer}, which has no noise": (*SCORING, "fast") if args.scorer == "clip" else (),
+    }
+    for why, names in refused.items():
+        for name in names:
+            if getattr(args, name) not in (None, []):
+                option = "-o" if name == "overrides" else f"--{name.replace('_', '-')}"
+                raise RecipeError(f"match: {option} does not go with {why}")
 
 
 def _check_evaluate(args: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from scipy import stats
 
-from ..core.errors import RecipeError
+from ..core.errors import DataError, RecipeError
 from ..core.shapes import Pixels
 from .match import DiffusionScorer, distinct, every_pair, match_errors, match_levels
 
@@ -88,7 +88,7 @@ def eliminate(
     by those tests, not by candidates. Nothing is said of another seed's or of infinitely many levels' winner. Assumes that a mean
     of paired differences over the tested levels is near normal, and that its spread is what neighbors on the schedule show
     (successive differences, von Neumann 1941; Wolter 2007, 8.2) with its correction for a finite set; a trend over levels widens
-    it. RecipeError for no candidates or a delta outside (0, 1).
+    it. RecipeError for no candidates or a delta outside (0, 1), DataError for an error that is not finite.
     """
     total = len(places)
     if count < 1 or total < 1:
@@ -103,7 +103,7 @@ def eliminate(
     rivals: dict[int, int] = {}  # each with the levels after which it was named
     history, before = [], 0
     for end in ends:
-        seen[alive, before:end] = errors(alive.tolist(), range(before, end))
+        seen[alive, before:end] = _finite(errors(alive.tolist(), range(before, end)))
         spent, before = spent + len(alive) * (end - before), end
         leader = int(alive[seen[alive, :end].mean(1).argmin()])
         if end < total:
@@ -117,6 +117,12 @@ def eliminate(
             break
     winner = int(alive[seen[alive, :before].mean(1).argmin()])
     return Eliminated(winner, spent, count * total, tuple(history), delta if dropped else 0.0)
+
+
+def _finite(errors: np.ndarray) -> np.ndarray:
+    if not np.isfinite(errors).all():
+        raise DataError("a score is not finite; a model that scores so cannot be judged")
+    return errors
 
 
 def _beaten(seen: np.ndarray, rivals: dict[int, int], places: np.ndarray, level: float) -> np.ndarray:
@@ -161,13 +167,13 @@ def decide(errors: Errors, levels: int, alpha: float = 0.01, step: int = 2) -> D
     Bound: of two candidates whose errors are equal in expectation one is preferred with probability alpha at most, whenever it
     stops, and of unequal ones the worse with less. That is over levels and noise without end, not the full ranking: after all
     `levels` the one of lower mean is taken and `decided` is False. Assumes paired differences that are normal and no more alike
-    than independent ones; stratified levels are less.
+    than independent ones; stratified levels are less. DataError for an error that is not finite.
     """
     if levels < 1 or step < 1 or not 0 < alpha < 1:
         raise RecipeError(f"decide: {levels} levels, {step} a step, alpha {alpha}; expected 1 or more, 1 or more, between 0 and 1")
     seen = np.zeros(0)
     while True:
-        more = errors([0, 1], range(len(seen), min(len(seen) + step, levels)))
+        more = _finite(errors([0, 1], range(len(seen), min(len(seen) + step, levels))))
         seen = np.concatenate([seen, more[1].astype(np.float64) - more[0]])
         weight = evidence(seen)
         if weight >= 1 / alpha or len(seen) == levels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,21 @@ import torch
 from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
 from ..data.benchmarks.item import Ask, Item
+from ..data.refs import brief
 from ..data.rows import ImageRef
 from ..engine.match import Scorer, every_pair
-from ..metrics.matching import Judged, judge, summary
-from .stored import Lines
+from ..metrics.matching import UNTAGGED, Judged, judge, recall, summary
+from .stored import DELETE, Lines, Stored
 
-__all__ = ["ItemResult", "chance", "item_key", "match_items", "repeated", "run_key", "table_of"]
+__all__ = ["ItemResult", "chance", "item_key", "match_items", "recalls_of", "repeated", "run_key", "table_of"]
 
 IMAGES, TEXTS = 32, 512  # the block of pairs that is scored at once: bounds what is held in memory
+FEW = 5  # candidates: no R@k of so many
 DRAWS = 4000  # of a guess, where its chance has no plain formula
 
 
 @dataclass(frozen=True)
-class ItemResult:
+class ItemResult(Stored):
     """One item's answer. errors: -score(x, w) by image, then text. null: -score(x, ∅) by image, where images are ranked and the
     scorer has one. right, ties, questions: by ask, see `metrics.matching.Judged`. chance: what `right` of a guess is on average.
 
@@ -75,36 +77,46 @@ def match_items(
     twice = {item.id for item in items}
     if len(twice) < len(items):
         ids = [item.id for item in items]
-        raise DataError(f"match: two items have the id {next(i for i in ids if ids.count(i) > 1)!r}")
+        raise DataError(f"match: two items have the id {brief(next(i for i in ids if ids.count(i) > 1))!r}")
     subtract = bool({"image", "group"} & {*asks}) if null is None else null
     run = run_key(scorer, "items", about, size, *sorted(asks), strict, subtract) if store is not None else ""
-    with Lines(store, run, [one.name for one in fields(ItemResult)]) as kept:
+    with Lines(store, run, ItemResult) as kept:
         results = []
         for item in items:
             key = item_key(item, run) if run else ""
             if (known := kept.find(item.id, key)) is not None:
-                result = ItemResult(**known)
+                result = _again(known, item, asks, strict, store)
             else:
-                result = _result(scorer, item, size, asks, strict, subtract, key)
-                kept.add(asdict(result))
+                before = getattr(scorer, "evaluations", 0)
+                scores, empty = _scores(scorer, item, size, subtract)
+                result = _result(item, scores, empty, asks, strict, getattr(scorer, "evaluations", 0) - before, key)
+                kept.add(result)
             if report is not None:
                 report(result)
             results.append(result)
-        kept.finish([asdict(result) for result in results])
+        kept.finish(results)
     return results
 
 
-def _result(scorer: Scorer, item: Item, size: int, asks: Sequence[Ask], strict: bool, subtract: bool, key: str) -> ItemResult:
-    before = getattr(scorer, "evaluations", 0)
-    scores, null = _scores(scorer, item, size, subtract)
+def _again(known: ItemResult, item: Item, asks: Sequence[Ask], strict: bool, store: Path | None) -> ItemResult:
+    """What is stored of an item, judged anew. DataError if it has not a number for each image and text."""
+    images, empty = len(item.images), known.errors if known.null is None else known.null
+    if {len(known.errors), len(empty)} != {images} or {len(row) for row in known.errors} != {len(item.texts)}:
+        raise DataError(f"{store}: the result of {brief(item.id)} lacks images or texts; {DELETE}")
+    null = None if known.null is None else -np.array(known.null)
+    return _result(item, -np.array(known.errors), null, asks, strict, known.evaluations, known.key)
+
+
+def _result(
+    item: Item, scores: np.ndarray, null: np.ndarray | None, asks: Sequence[Ask], strict: bool, spent: int, key: str
+) -> ItemResult:
     try:
         judged = judge(scores, null, item.matches, asks, strict) if asks else Judged({}, {}, {})
     except DataError as error:
-        raise DataError(f"match: item {item.id}: {error}") from error
+        raise DataError(f"match: item {brief(item.id)}: {error}") from error
     if not np.isfinite(scores).all():
-        raise DataError(f"match: item {item.id}: a score is not finite; a model that scores so cannot be judged")
+        raise DataError(f"match: item {brief(item.id)}: a score is not finite; a model that scores so cannot be judged")
     guess = {ask: chance(scores.shape, item.matches, ask, strict) for ask in asks}
-    spent = getattr(scorer, "evaluations", 0) - before
     empty = None if null is None else (-null).tolist()
     return ItemResult(
         item.id, item.tag, item.group, (-scores).tolist(), empty, judged.right, judged.ties, judged.questions, guess, spent, key
@@ -129,7 +141,7 @@ def _pixels(ref: ImageRef, size: int, item: Item) -> torch.Tensor:
     try:
         return ref.pixels(size)
     except DataError as error:
-        raise DataError(f"match: item {item.id}: {error}") from error
+        raise DataError(f"match: item {brief(item.id)}: {error}") from error
 
 
 def chance(shape: tuple[int, ...], matches: Sequence[tuple[int, int]], ask: str, strict: bool) -> float:
@@ -171,14 +183,30 @@ def table_of(results: Sequence[ItemResult]) -> list[str]:
     """Accuracy by ask and tag with Wilson's interval, chance, questions and ties; then what it took."""
     lines = [f"{'ask':<7}{'tag':<24}{'right':>7}  {'95 % interval':<17}{'chance':>7}{'questions':>11}{'ties':>6}"]
     for row in summary([(result.tag, result.judged) for result in results]):
-        some = [result for result in results if row.tag in ("", result.tag) and row.ask in result.right]
+        some = [result for result in results if row.tag in ("", result.tag or UNTAGGED) and row.ask in result.right]
         guess = sum(r.chance[row.ask] * r.questions[row.ask] for r in some) / row.questions
-        interval = f"{row.low:.3f} to {row.high:.3f}"
-        lines.append(
-            f"{row.ask:<7}{row.tag or 'all':<24}{row.value:>7.3f}  {interval:<17}{guess:>7.3f}{row.questions:>11}{row.ties:>6}"
-        )
+        interval, tag = f"{row.low:.3f} to {row.high:.3f}", brief(row.tag, 60) or "all"
+        lines.append(f"{row.ask:<7}{tag:<24}{row.value:>7.3f}  {interval:<17}{guess:>7.3f}{row.questions:>11}{row.ties:>6}")
     spent = sum(result.evaluations for result in results)
     return [*lines, f"{len(results)} items, {spent} network evaluations"]
+
+
+def recalls_of(items: Sequence[Item], results: Sequence[ItemResult], asks: Sequence[Ask]) -> list[str]:
+    """R@1, R@5, R@10 by ask, over the questions that have more than 5 candidates; a line for each ask that has such."""
+    lines = []
+    for ask in asks:
+        found, most = [], 0
+        for item, result in zip(items, results, strict=True):
+            candidates = len(item.texts if ask == "text" else item.images)
+            if candidates > FEW:
+                null = None if result.null is None else -np.array(result.null)
+                found.append((result.questions[ask], recall(-np.array(result.errors), null, item.matches, ask)))
+                most = max(most, candidates)
+        n = sum(questions for questions, _ in found)
+        ranks = [k for k in (found[0][1] if found else ()) if k < most]
+        shares = "  ".join(f"R@{k} {sum(questions * of[k] for questions, of in found) / n:.3f}" for k in ranks)
+        lines += [f"{ask:<7}{shares}  ({n} questions of up to {most} candidates)"] if found else []
+    return lines
 
 
 def run_key(scorer: Scorer, *words: object) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,23 +15,34 @@ from ..atomic import write_text
 from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
 from ..core.registry import benchmark
-from ..data.benchmarks.item import Benchmark, Item
-from ..data.refs import FileContent, StoredImage, shown
-from ..data.tables import read_jsonl
-from ..engine.eliminate import best_image, best_text
+from ..core.shapes import Pixels
+from ..data.benchmarks import Benchmark, Item  # the folder: so that all are registered
+from ..data.refs import FileContent, StoredImage, brief, shown
+from ..data.tables import Line, read_csv, read_json, read_jsonl, text_of
+from ..engine.eliminate import Eliminated, best_image, best_text
 from ..engine.match import ClipScorer, DiffusionScorer, Matching, Scorer
 from ..metrics.folders import listed
 from ..models.families.stable_diffusion import open_stable_diffusion
-from .matching import ItemResult, item_key, match_items, repeated, run_key, table_of
+from .matching import ItemResult, item_key, match_items, recalls_of, repeated, run_key, table_of
 from .opening import device
 from .single import check_text, check_tries, model_path
-from .stored import Lines
+from .stored import Lines, Stored
 
-__all__ = ["Given", "find_fast", "given_captions", "given_images", "match_benchmark", "match_given", "open_scorer", "settings_of"]
+__all__ = [
+    "Found",
+    "Given",
+    "find_fast",
+    "given_captions",
+    "given_images",
+    "match_benchmark",
+    "match_given",
+    "open_scorer",
+    "settings_of",
+]
 
 SHOWN = 20
 CUT = "texts longer than the encoder reads, whose ends do not count"
-FAST = ("id", "key", "winner", "evaluations", "full", "bound", "rounds")
+COLUMNS = ("text", "caption")
 Say = Callable[[str], None]
 
 
@@ -42,6 +52,19 @@ class Given:
 
     images: Mapping[str, StoredImage]
     texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found(Stored):
+    """The winner of a `find_fast`, a text or an image's name, with what it took; see `Eliminated`."""
+
+    id: str
+    key: str
+    winner: str
+    evaluations: int
+    full: int
+    bound: float
+    rounds: list[dict[str, int]]
 
 
 def open_scorer(model: str, settings: Matching, kind: Literal["diffusion", "clip"], resolution: int | None) -> tuple[Scorer, int]:
@@ -71,11 +94,11 @@ def match_benchmark(
     say: gets what is worth knowing, a line each, the table at the end. output: by default in runs/match, a name of its own for
     every model, benchmark and setting.
     """
-    from .opening import _registered
-
-    _registered()
     if limit is not None and limit < 1:
         raise RecipeError(f"match: limit is {limit}, expected 1 or more")
+    if "kind" in settings:
+        raise RecipeError(f"match: -o kind does not go with --benchmark {kind}, which says it already")
+    _check_output(output, (".jsonl",), "with --benchmark ")
     asked: Benchmark = benchmark.build({**settings, "kind": kind}, "benchmark")
     items = asked.items()[: limit or None]
     _say_some(say, "left out", asked.skipped)
@@ -84,8 +107,9 @@ def match_benchmark(
     mark = key_of(run_key(scorer, size), kind, sorted(settings.items(), key=str))
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")[-60:]
     store = output or Path("runs") / "match" / f"{name}-{kind}-{mark:016x}.jsonl"
-    results = match_items(scorer, items, size, asked.asks, asked.strict, store=store, about=kind)
-    for line in table_of(results):
+    about = f"{kind} {sorted(settings.items(), key=str)}"
+    results = match_items(scorer, items, size, asked.asks, asked.strict, store=store, about=about)
+    for line in [*table_of(results), *([] if asked.strict else recalls_of(items, results, asked.asks))]:
         say(line)
     return store, results
 
@@ -99,19 +123,19 @@ def _say_some(say: Say, what: str, lines: Sequence[str]) -> None:
     if lines:
         say(f"{what}: {len(lines)}")
     for line in lines[:SHOWN]:
-        say(f"  {shown(line)}")
+        say(f"  {brief(line, 240)}")
     if len(lines) > SHOWN:
         say(f"  and {len(lines) - SHOWN} more")
 
 
 def given_images(place: Path) -> dict[str, StoredImage]:
-    """The images of a folder by stem, or one image. DataError where there are none."""
-    files = {place.stem: place} if place.is_file() else listed(place, "images", "images")
+    """The images of a folder by stem, GIFs among them, or one image. DataError where there are none."""
+    files = {place.stem: place} if place.is_file() else listed(place, "images", "images", gifs="images")
     return {stem: StoredImage(FileContent(path), shown(str(path))) for stem, path in files.items()}
 
 
 def given_captions(file: Path | None, texts: Sequence[str]) -> tuple[str, ...]:
-    """Captions of a file (.txt one a line; .json a list, or an object's values; .jsonl with "text" or "caption"), then `texts`.
+    """Captions of a file, then `texts`: .txt one a line; .json a list, or an object's values; .jsonl, .csv with text or caption.
 
     DataError for one that is empty or said twice, or for a file that holds none.
     """
@@ -124,33 +148,38 @@ def given_captions(file: Path | None, texts: Sequence[str]) -> tuple[str, ...]:
     for number, text in enumerate(every, 1):
         if (first := places.setdefault(text, number)) != number:
             raise DataError(
-                f"match: captions {first} and {number} are the same ({shown(text)!r}), so they would tie; leave one out"
+                f"match: captions {first} and {number} are the same ({brief(text)!r}), so they would tie; leave one out"
             )
     return tuple(every)
 
 
 def _read_captions(file: Path) -> list[str]:
+    kind = file.suffix.lower()
+    if kind in (".jsonl", ".csv"):
+        return [_caption(line) for line in (read_jsonl if kind == ".jsonl" else read_csv)(file)]
+    if kind == ".json":
+        values = read_json(file)
+        if not isinstance(values, list | dict):
+            raise DataError(f"{file}: expected captions in a list or as an object's values, found {type(values).__name__}")
+        named = values.items() if isinstance(values, dict) else enumerate(values, 1)
+        return [text_of(Line(0, f"{file}: caption {brief(str(name))}", {"text": value}), "text") for name, value in named]
+    if kind != ".txt":
+        raise DataError(f"{file}: captions are read from .txt, .json, .jsonl or .csv, not from {kind or 'a file without ending'}")
     try:
-        if file.suffix == ".jsonl":
-            values = []
-            for line in read_jsonl(file):
-                if line.fault:
-                    raise DataError(f"{line.where}: {line.fault}")
-                values.append(line.values.get("text", line.values.get("caption")))
-        elif file.suffix == ".json":
-            values = json.loads(file.read_text(encoding="utf-8-sig"))
-            values = [*values.values()] if isinstance(values, dict) else values
-        else:
-            values = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{file}: cannot be read as captions ({error})") from error
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise DataError(f"{file}: expected captions, strings, in a list, as an object's values or as text or caption of each line")
-    return values
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is not UTF-8 ({error.reason} at byte {error.start})") from error
+
+
+def _caption(line: Line) -> str:
+    if line.fault:
+        raise DataError(f"{line.where}: {line.fault}")
+    here = [column for column in COLUMNS if column in line.values]
+    if not here:
+        raise DataError(f"{line.where}: no {' or '.join(COLUMNS)}; found {brief(', '.join(line.values)) or 'nothing'}")
+    return text_of(line, here[0])
 
 
 def match_given(scorer: Scorer, size: int, given: Given, output: Path | None, say: Say) -> list[ItemResult]:
@@ -178,19 +207,22 @@ def match_given(scorer: Scorer, size: int, given: Given, output: Path | None, sa
 
 
 def _beside(output: Path) -> Path:
-    if output.suffix not in (".csv", ".jsonl"):
-        raise RecipeError(f"match: output is {output.name}, expected a name in .csv or .jsonl")
-    return output.with_suffix(".jsonl")
+    _check_output(output, (".csv", ".jsonl"))
+    return output if output.suffix.lower() == ".jsonl" else output.with_suffix(".jsonl")
+
+
+def _check_output(output: Path | None, endings: Sequence[str], when: str = "") -> None:
+    if output is not None and output.suffix.lower() not in endings:
+        raise RecipeError(f"match: output is {output.name}, {when}expected a name in {' or '.join(endings)}")
 
 
 def find_fast(
     scorer: Scorer, size: int, given: Given, what: Literal["text", "image"], delta: float, output: Path | None, say: Say
-) -> list[dict[str, Any]]:
-    """For each image its best text, or for each text its best image, by elimination; a table each, stored as it is found."""
+) -> list[Found]:
+    """For each image its best text, or for each text its best image, by elimination, stored as it is found."""
     if not isinstance(scorer, DiffusionScorer):
         raise RecipeError("match: --fast is for diffusion models; the control scores all pairs at once anyway")
-    if output is not None and output.suffix != ".jsonl":
-        raise RecipeError(f"match: output is {output.name}, with --fast expected a name in .jsonl")
+    _check_output(output, (".jsonl",), "with --fast ")
     import torch
 
     run = run_key(scorer, "fast", size, what, delta)
@@ -203,26 +235,31 @@ def find_fast(
         else [Item(text, refs, (text,), ()) for text in given.texts]
     )
     found = []
-    with Lines(output, run, FAST) as lines:
+    with Lines(output, run, Found) as lines:
         for item in items:
             key = item_key(item, run)
-            if (table := lines.find(item.id, key)) is None:
-                best = (
-                    best_text(scorer, item.images[0].pixels(size)[None], given.texts, delta)
-                    if pixels is None
-                    else best_image(scorer, pixels, item.texts[0], delta)
-                )
+            if (one := lines.find(item.id, key)) is None:
+                best = _best(scorer, item, size, pixels, delta)
                 winner = given.texts[best.winner] if what == "text" else names[best.winner]
                 rounds = [{"levels": r.levels, "survivors": len(r.survivors)} for r in best.rounds]
-                table = {"id": item.id, "key": key, **asdict(best), "winner": winner, "rounds": rounds}
-                lines.add(table)
-            say(f"{shown(item.id)}: {shown(table['winner'])} ({table['evaluations']} of {table['full']} evaluations)")
-            found.append(table)
+                one = Found(item.id, key, winner, best.evaluations, best.full, best.bound, rounds)
+                lines.add(one)
+            say(f"{shown(item.id)}: {shown(one.winner)} ({one.evaluations} of {one.full} evaluations)")
+            found.append(one)
         lines.finish(found)
-    spent, full = (sum(table[column] for table in found) for column in ("evaluations", "full"))
-    say(f"{spent} of {full} evaluations, {full / spent:.1f} times fewer")
+    spent, full = sum(one.evaluations for one in found), sum(one.full for one in found)
+    say(f"{spent} of {full} evaluations, {full / max(spent, 1):.1f} times fewer")
     say(f"each winner is the full ranking's but for a chance of {delta}")
     return found
+
+
+def _best(scorer: DiffusionScorer, item: Item, size: int, pixels: Pixels | None, delta: float) -> Eliminated:
+    try:
+        if pixels is None:
+            return best_text(scorer, item.images[0].pixels(size)[None], item.texts, delta)
+        return best_image(scorer, pixels, item.texts[0], delta)
+    except DataError as error:
+        raise DataError(f"match: item {brief(item.id)}: {error}") from error
 
 
 def settings_of(overrides: Sequence[str]) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ..core.errors import DataError
 from .safety import wilson
 
-__all__ = ["Accuracy", "Judged", "judge", "recall", "summary"]
+__all__ = ["UNTAGGED", "Accuracy", "Judged", "judge", "recall", "summary"]
 
+UNTAGGED = "no tag"  # name of the items without one, where others have one
 Matches = Iterable[tuple[int, int]]
 _Scores = NDArray[np.float64]
 
@@ -32,7 +33,9 @@ class Judged:
 
 
 class Accuracy(NamedTuple):
-    """A share of right answers with its 95 % interval by Wilson, which takes questions as independent. tag "": all items."""
+    """A share of right answers with its 95 % interval by Wilson, which takes questions as independent. tag "": all items,
+    UNTAGGED: those without one.
+    """
 
     ask: str
     tag: str
@@ -114,9 +117,10 @@ def recall(
 def summary(items: Sequence[tuple[str, Judged]]) -> list[Accuracy]:
     """Accuracy by ask over (tag, judged) items: of all of them, then by tag in the order of their arrival."""
     rows = []
+    if any(tag for tag, _ in items):
+        items = [(tag or UNTAGGED, judged) for tag, judged in items]
     for ask in dict.fromkeys(ask for _, judged in items for ask in judged.right):
-        tags = list(dict.fromkeys(tag for tag, _ in items))
-        for tag in ["", *tags] if tags != [""] else [""]:
+        for tag in dict.fromkeys(["", *(tag for tag, _ in items)]):
             rows.append(_accuracy(ask, tag, [judged for of, judged in items if tag in ("", of) and ask in judged.right]))
     return [row for row in rows if row.questions]
 
