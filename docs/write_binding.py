@@ -2,8 +2,8 @@
 
 usage: python docs/write_binding.py [--runs runs] [--page-only]
 
-Two shipped recipes: binding (the arms) and binding_batches (the source's hard negative in micro-batches of 1 to 64). What is finished
-is not done again, so the command may be stopped and run again.
+Two shipped recipes: binding (the arms) and binding_batches (the source's hard negative in micro-batches of 1 to 64). What is
+finished is not done again, so the command may be stopped and run again.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def write_page(report: Report, batches: Report, recipe: Recipe, runs: Path) -> N
         "",
         *estimates(report, TABLE, percent=True),
         "",
-        "What the same models draw for held-out captions: FD of tinyconv features (lower is better), and in percent the objects drawn "
+        "What the same models draw for held-out captions: FD of tinyconv features (lower is better); in percent the objects drawn "
         "with their shape and color, and the relations that hold.",
         "",
         *estimates(report, QUALITY, percent=False),
