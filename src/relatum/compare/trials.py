@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..atomic import make_folder, needs_disk, temporary
+from ..data.others import with_random_texts
 from ..jobs.asking import Asked, ask_all, open_benchmarks
 from ..jobs.opening import encode, open_final, open_model, open_task
 from ..jobs.suite import Suite
@@ -122,7 +123,8 @@ def _begin(threads: int, parent: int) -> None:
 def made_by(recipe: Recipe, folder: Path, suite: Suite, shuffled: bool = False) -> Tensor:
     """The suite through a trial's finished model, encoded by that model's own encoders; made once and then read from disk."""
     model, task = open_final(folder, recipe)
-    encoded = encode(recipe, task, model, suite.rows, cache_folder(recipe))
+    rows = with_random_texts(suite.rows) if "random" in task.needs.texts else suite.rows
+    encoded = encode(recipe, task, model, rows, cache_folder(recipe))
     return dataclasses.replace(suite, encoded=encoded).made(model, task, recipe, folder / "made", shuffled)
 
 
