@@ -43,7 +43,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory, tiny_image: Path, cache: 
     """A finished comparison of plain fine-tuning, hard negatives in two passes, and a contrast of captions."""
     arms = {
         "none": {"objectives": {"main": {"kind": "no_negative"}}},
-        "hard": {"objectives": {"main": {"kind": "hard_negative", "two_pass": True}}},
+        "hard": {"objectives": {"main": {"kind": "hard_negative", "two_pass": True}}, "task": {"negative_random": 0.5}},
         "contrast": {"objectives": {"captions": {"kind": "caption_contrast", "captions": 3}}},
     }
     recipe = tiny_recipe(
