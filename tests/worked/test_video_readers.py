@@ -190,7 +190,7 @@ def test_a_listing_and_a_sidecar_say_what_they_lack(tmp_path: Path) -> None:
     assert {row.texts["target"] for row in reading.rows()} == {"x", "y"}
     places = {int(line.split("metadata.jsonl:")[1].partition(" ")[0].rstrip(":")): line for line in reading.skipped}
     wanted = {5: "gone.mp4", 7: "leads out", 9: "file_name is int 7", 11: r"text[0] is int 3", 13: "not valid Unicode"}
-    wanted |= {15: "no caption", 17: "not UTF-8", 19: "no file name", 21: "expected a JSON object, found list"}
+    wanted |= {15: "no caption", 17: "not valid Unicode", 19: "no file name", 21: "expected a JSON object, found list"}
     wanted |= {22: "is not JSON", 23: "is not UTF-8"}
     assert set(places) == set(wanted)
     assert all(reason in places[line] for line, reason in wanted.items())
