@@ -39,8 +39,8 @@ CHANCE = {
     "winoworld.image": 25,
     "winoworld.group": 16.7,
     "order.text": 20,
-    "retrieval.text": 6.2,
-    "retrieval.image": 6.2,
+    "retrieval.text": 12.5,
+    "retrieval.image": 12.5,
 }
 
 
