@@ -205,7 +205,7 @@ def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     RecipeError names file and key of whatever does not fit.
     """
     path = Path(source)
-    if not path.exists() and str(source) in shipped():
+    if not path.is_file() and str(source) in shipped():  # also beside a folder of that name
         path = shipped()[str(source)]
     if not path.is_file():
         raise RecipeError(f"no recipe at {str(source)!r}; give a .toml file or a shipped name{near(str(source), shipped())}")
