@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..core.draws import key_of
 from ..core.errors import DataError
-from .rows import MappedRows, Row
+from .rows import LazyRows, Row
 
 __all__ = ["with_random_texts"]
 
@@ -20,7 +20,8 @@ def with_random_texts(rows: Sequence[Row], name: str = "target") -> Sequence[Row
     if len(rows) < 2:
         raise DataError("a random caption is another row's; one row is too few")
 
-    def add(index: int, row: Row) -> Row:
+    def add(index: int) -> Row:
+        row = rows[index]
         first = key_of("random text", row.id) % (len(rows) - 1)
         for step in range(len(rows) - 1):
             other = rows[(index + 1 + (first + step) % (len(rows) - 1)) % len(rows)]
@@ -29,4 +30,4 @@ def with_random_texts(rows: Sequence[Row], name: str = "target") -> Sequence[Row
                 return replace(row, texts={**row.texts, "random": words})
         raise DataError(f"{row.where or row.id}: no other row has another caption, so none is a random one")
 
-    return MappedRows(rows, add)
+    return LazyRows(len(rows), add)

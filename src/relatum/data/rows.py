@@ -8,7 +8,7 @@ from typing import Any, Protocol, overload, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["ImageRef", "MappedRows", "MaskRef", "Reader", "Row"]
+__all__ = ["ImageRef", "LazyRows", "MaskRef", "Reader", "Row"]
 
 
 @runtime_checkable
@@ -75,14 +75,14 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class MappedRows(Sequence[Row]):
-    """Rows with something added when they are asked for: `add(index, row)`."""
+class LazyRows(Sequence[Row]):
+    """`length` rows that `make` gives by index, each time anew."""
 
-    rows: Sequence[Row]
-    add: Callable[[int, Row], Row]
+    length: int
+    make: Callable[[int], Row]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.length
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -90,5 +90,7 @@ class MappedRows(Sequence[Row]):
     def __getitem__(self, index: slice) -> Sequence[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
         if isinstance(index, slice):
-            return [self.add(i, self.rows[i]) for i in range(*index.indices(len(self)))]
-        return self.add(index % len(self), self.rows[index])
+            return [self.make(i) for i in range(*index.indices(self.length))]
+        if not -self.length <= index < self.length:
+            raise IndexError(f"row {index} of {self.length}")
+        return self.make(index % self.length)

@@ -78,10 +78,11 @@ def ask_all(recipe: Recipe, model: StableDiffusion | Scorer, asked: Sequence[Ask
         answers = match_items(scorer, one.items, size, kind.asks, kind.strict, store=store)
         for ask in kind.asks:
             name, rows = f"{one.name}.{ask}", [*questions(one.items, answers, ask, kind.strict)]
-            _add(result, name, rows, {"higher": name})
+            _add(result, name, rows)
+            result.directions[name] = "higher"
             tags = dict.fromkeys(tag for *_, tag in rows)
             for tag in tags if len(tags) > 1 else ():
-                _add(result, f"{name}.{tag}", [row for row in rows if row[-1] == tag], {})
+                _add(result, f"{name}.{tag}", [row for row in rows if row[-1] == tag])
     return result
 
 
@@ -114,12 +115,12 @@ def _answer_lines(folder: Path) -> Iterator[tuple[int, str]]:
                 raise DataError(f"{path}:{number}: not an answer of a validation ({error}); delete the line") from error
 
 
-def _add(result: Evaluation, name: str, rows: Sequence[tuple[str, float, str, str]], better: Mapping[str, str]) -> None:
+def _add(result: Evaluation, name: str, rows: Sequence[tuple[str, float, str, str]]) -> None:
+    """Scores, groups and mean of (id, right, group, tag) rows; without a direction they only describe."""
     result.scores[name] = {question: right for question, right, _, _ in rows}
     result.groups[name] = {question: group for question, _, group, _ in rows}
     result.estimates[name] = mean_of(result.scores[name])
     result.labels[name], result.fingerprints[name] = name, ""
-    result.directions.update({metric: way for way, metric in better.items()})
 
 
 def questions(

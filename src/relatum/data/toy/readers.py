@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import count as counted
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from ...core.draws import key_of
 from ...core.registry import reader
-from ..rows import Row
+from ..rows import LazyRows, Row
 from .edits import KINDS, Edit, Kind, draw_edit, objects_needed
 from .grammar import FALSE_KINDS, caption, false_scenes, plain_wording
 from .render import changed, render
@@ -53,28 +53,6 @@ class SceneMask:
     def mask(self, size: int) -> Tensor:
         """(1, size, size) float32, 0 or 1."""
         return changed(self.source, self.target, size)
-
-
-@dataclass(frozen=True)
-class LazyRows(Sequence[Row]):
-    """`length` rows that `make` gives by index, each time anew."""
-
-    length: int
-    make: Callable[[int], Row]
-
-    def __len__(self) -> int:
-        return self.length
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
-        if isinstance(index, slice):
-            return [self.make(i) for i in range(*index.indices(self.length))]
-        if not -self.length <= index < self.length:
-            raise IndexError(f"row {index} of {self.length}")
-        return self.make(index % self.length)
 
 
 @reader("toy")
