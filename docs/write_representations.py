@@ -28,9 +28,9 @@ from relatum.jobs.matching import item_key, match_items, run_key
 from relatum.jobs.opening import open_rows
 from relatum.jobs.training import signature, train_recipe
 from relatum.jobs.tuning import FITTED
-from relatum.metrics.extractors import open_extractor
 from relatum.models.families.stable_diffusion import open_stable_diffusion
 from relatum.models.families.tuned import ClipSettings, DrawingClip
+from relatum.pretrained import open_extractor
 from relatum.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]

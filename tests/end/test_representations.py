@@ -16,9 +16,9 @@ from relatum.engine.probe import open_probed
 from relatum.engine.train import _Loop
 from relatum.jobs.checking import check_recipe
 from relatum.jobs.training import train_recipe
-from relatum.metrics.extractors import open_extractor
 from relatum.models.families.stable_diffusion import open_stable_diffusion
 from relatum.models.trainable import LORA_FILE
+from relatum.pretrained import open_extractor
 from relatum.recipe import Recipe, read_recipe
 from support.runs import tiny_recipe
 

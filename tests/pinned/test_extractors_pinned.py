@@ -11,7 +11,7 @@ from torch import Tensor
 
 from relatum.core.errors import DataError
 from relatum.metrics import open_extractor
-from relatum.metrics.extractors.safety_checker import open_safety_checker
+from relatum.pretrained.safety_checker import open_safety_checker
 
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 VISION = {**TOWER, "image_size": 32, "patch_size": 16, "projection_dim": 8}
@@ -84,7 +84,7 @@ def test_safety_checker_flags_what_diffusers_flags(tmp_path: Path) -> None:
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import CLIPConfig
 
-    from relatum.metrics.extractors import preprocess
+    from relatum.pretrained import preprocess
 
     torch.manual_seed(0)
     model = StableDiffusionSafetyChecker(CLIPConfig(vision_config=VISION, projection_dim=8)).eval()

@@ -19,7 +19,7 @@ from relatum.data.negatives.captions import read_captions
 from relatum.data.negatives.nearest import nearest_captions
 from relatum.data.negatives.rows import NegativeSettings
 from relatum.jobs.negatives import RewriteCache, lines_of, make_negatives, rewrites
-from relatum.models.rewriter import Decoding, Rewriter, Template, find_template, open_rewriter
+from relatum.pretrained.rewriter import Decoding, Rewriter, Template, find_template, open_rewriter
 from support.pictures import folder, noise, png
 
 PLAIN = Template("plain", "Caption: {caption}\nWrong caption:")

@@ -11,8 +11,8 @@ from torch import Tensor
 from relatum.core.errors import DataError, ShapeError
 from relatum.metrics import Evaluator, Extractor, Samples, kernel_estimate
 from relatum.metrics.clips import Fvd, KdDrift, Kvd
-from relatum.metrics.extractors import extractor as known_names
-from relatum.metrics.extractors.clips import framestats
+from relatum.pretrained import extractor as known_names
+from relatum.pretrained.clips import framestats
 
 NAN = math.nan
 

@@ -13,12 +13,12 @@ from relatum.core.errors import DataError, RecipeError
 from relatum.engine.distill import DistillParts, denoising_score, distill_step
 from relatum.engine.match import ClipScorer
 from relatum.engine.pretrain import ClipParts, clip_step
-from relatum.metrics.extractors import open_extractor
 from relatum.models.families.clip import ClipSize, build_clip
 from relatum.models.families.stable_diffusion import StableDiffusion
 from relatum.models.families.tuned import ClipSettings, DrawingClip, OpenedClip
 from relatum.models.tiny import byte_tokenizer, tiny_stable_diffusion
 from relatum.models.trainable import Trainable, make_trainable
+from relatum.pretrained import open_extractor
 from relatum.tasks.base import Batch
 
 CAPTIONS = ["a red circle", "a blue square", "a red circle left of a blue square"]

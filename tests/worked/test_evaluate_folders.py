@@ -25,7 +25,7 @@ from relatum.metrics import (
     weighted_kernel,
 )
 from relatum.metrics.evaluate import build_metrics
-from relatum.metrics.extractors import TinyConv, extractor, load_tinyconv, preprocess, save_tinyconv, vae_mean
+from relatum.pretrained import TinyConv, extractor, load_tinyconv, preprocess, save_tinyconv, vae_mean
 
 
 def images(count: int, seed: int, size: int = 16) -> Tensor:

@@ -14,9 +14,9 @@ from relatum.core.draws import Draws
 from relatum.core.errors import RecipeError, ShapeError
 from relatum.core.path import DiscretePath
 from relatum.engine.match import ClipScorer, DiffusionScorer, Matching, Scorer, every_pair, match_errors, match_levels
-from relatum.metrics.extractors import Extractor
 from relatum.models.families.stable_diffusion import StableDiffusion
 from relatum.models.tiny import tiny_stable_diffusion
+from relatum.pretrained import Extractor
 
 TEXTS = ["a red ring", "a blue star", "nothing of the kind"]
 

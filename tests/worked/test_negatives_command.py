@@ -16,7 +16,7 @@ from relatum.data.negatives.rows import NegativeSettings
 from relatum.data.rows import Row
 from relatum.imaging import save_png
 from relatum.jobs.negatives import RewriteCache, lines_of, make_negatives, rewrites, with_alike_images
-from relatum.models.rewriter import TEMPLATES, Decoding, Rewriter, Template, find_template, open_rewriter
+from relatum.pretrained.rewriter import TEMPLATES, Decoding, Rewriter, Template, find_template, open_rewriter
 
 PLAIN = Template("plain", "Caption: {caption}\nWrong caption:")
 

@@ -106,7 +106,7 @@ def _negatives(args: argparse.Namespace) -> None:
     from ..data.negatives.rules import RULES
     from ..jobs.negatives import NONE, check_output, lines_of, make_negatives
     from ..jobs.opening import device
-    from ..models.rewriter import Decoding, find_template, open_rewriter
+    from ..pretrained.rewriter import Decoding, find_template, open_rewriter
 
     if args.model is None and (args.template or args.temperature):
         raise RecipeError("negatives: --template and --temperature are for a language model; name one with --model")

@@ -23,7 +23,7 @@ from ..jobs.suite import Suite, evaluate_made, metric_tables, not_measurable
 from ..jobs.suites import open_suite
 from ..jobs.training import Data, finished, open_data, run_folder, signature, write_run_card
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
-from ..metrics.extractors import open_extractor
+from ..pretrained import open_extractor
 from ..recipe import Recipe, flattened
 from .assemble import assemble
 from .curves import history_of

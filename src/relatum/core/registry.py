@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from .errors import RecipeError
 from .load import load, near
 
-__all__ = ["Registry", "benchmark", "family", "metric", "objective", "reader", "task"]
+__all__ = ["Registry", "benchmark", "family", "metric", "objective", "reader", "stage", "task"]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -56,3 +56,4 @@ reader: Registry = Registry("reader")
 task: Registry = Registry("task")
 family: Registry = Registry("model family")
 benchmark: Registry = Registry("benchmark")
+stage: Registry = Registry("curation stage")

@@ -22,8 +22,8 @@ from ..core.errors import RecipeError, ShapeError
 from ..core.fingerprint import fingerprint_of
 from ..core.path import DiscretePath, NoiseLevel
 from ..core.shapes import Latents, Pixels, Stacked, Tokens
-from ..metrics.extractors import Extractor
 from ..models.families.stable_diffusion import StableDiffusion
+from ..pretrained import Extractor
 
 __all__ = ["ClipScorer", "DiffusionScorer", "Matching", "Pairs", "Scorer", "distinct", "every_pair", "match_errors", "match_levels"]
 

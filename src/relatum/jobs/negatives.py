@@ -23,9 +23,9 @@ from ..data.negatives.sentence import normal
 from ..data.negatives.shortcuts import Shortcut, shortcuts
 from ..data.negatives.tagging import open_tagger
 from ..data.rows import Row
-from ..metrics.extractors import open_extractor
 from ..metrics.safety import wilson
-from ..models.rewriter import Template, Writer
+from ..pretrained import open_extractor
+from ..pretrained.rewriter import Template, Writer
 
 __all__ = ["Made", "RewriteCache", "check_output", "lines_of", "make_negatives", "rewrites", "with_alike_images"]
 

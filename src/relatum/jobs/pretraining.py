@@ -15,10 +15,10 @@ from ..data.rows import Row
 from ..engine.encoded import RawRows
 from ..engine.pretrain import AttributeParts, AutoencoderParts, ClipParts
 from ..engine.train import Job
-from ..metrics.extractors.tinyconv import save_tinyconv
 from ..models.families.autoencoder import Reconstruction, measure_scaling
 from ..models.families.clip import TwoTowers, save_clip
 from ..models.families.fresh import NewAutoencoder, NewClip, NewTinyConv
+from ..pretrained.tinyconv import save_tinyconv
 from ..recipe import Recipe
 from ..tasks.base import Needs, Task
 from .tuning import TUNED, tuned_job

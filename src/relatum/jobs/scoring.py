@@ -71,7 +71,7 @@ def open_scorer(model: str, settings: Matching, kind: Literal["diffusion", "clip
     """The scorer and the edge in pixels at which it looks at images: by default what the model was trained at."""
     check_tries("match", 1, resolution)
     if kind == "clip":
-        from ..metrics.extractors import open_extractor
+        from ..pretrained import open_extractor
 
         extractor = open_extractor(model, str(device()))
         edge = re.match(r"(\d+) px", extractor.preprocessing)

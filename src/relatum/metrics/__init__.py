@@ -4,6 +4,7 @@ metric is adding a file."""
 import importlib
 import pkgutil
 
+from ..pretrained import Extractor, open_extractor
 from .base import Estimate, MeanMetric, Metric, Samples
 from .clip import cosine_similarity, directional_similarity
 from .distance import (
@@ -22,9 +23,9 @@ from .distance import (
 from .evaluate import Evaluation, Evaluator
 from .evaluate_folder import evaluate
 from .evaluate_videos import evaluate_videos
-from .extractors import Extractor, Reading, comparable, open_extractor
 from .flicker import FlickerReading, motion_flicker
 from .pixels import psnr, ssim
+from .reading import Reading, comparable
 from .safety import wilson
 
 for _file in pkgutil.iter_modules(__path__):

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import torch
 
 from ..core.registry import metric
+from ..pretrained.extractor import LEAST_FRAMES
 from .base import Estimate
-from .extractors.extractor import LEAST_FRAMES
 from .kernel import kernel_estimate, kernel_statistic
 from .sets import Fd, FeatureSets, Statistic
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..core.errors import DataError
 from ..core.registry import metric as registered
+from ..pretrained import Extractor, open_extractor
 from .base import Estimate, MeanMetric, Metric, Samples, mean_of
-from .extractors import Extractor, Reading, open_extractor
 from .oracle import Eye
+from .reading import Reading
 from .safety import Checker
 from .sets import FeatureSets, Statistic
 

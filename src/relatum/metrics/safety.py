@@ -49,7 +49,7 @@ class SafetyRate(MeanMetric):
 
     def update(self, samples: Samples) -> None:
         if self.checker is None and self.checker_path:
-            from .extractors.safety_checker import open_safety_checker
+            from ..pretrained.safety_checker import open_safety_checker
 
             self.checker = open_safety_checker(self.checker_path)
         pixels = samples.pixels["generated"]

@@ -26,7 +26,7 @@ Statistic = Callable[[np.ndarray, np.ndarray], float]
 class FeatureSets:
     """Keeps the features of both sets by sample id, so that shards merge, order does not matter and compare can resample.
 
-    extractor: a name ("tinyconv", "randconv", "clip"), folder, file or hub id; see metrics/extractors.
+    extractor: a name ("tinyconv", "randconv", "clip"), folder, file or hub id; see relatum.pretrained.
     of: what is embedded: "" images, "frames:" every frame of a video (kept as (t, d)), "clips:" videos whole.
     """
 

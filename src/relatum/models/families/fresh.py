@@ -15,7 +15,7 @@ from ...core.prediction import Parametrization
 from ...core.registry import family
 from ...data.toy.grammar import ground_words
 from ...data.toy.scene import COLORS, SHAPES, grounds_of
-from ...metrics.extractors.tinyconv import TinyConv
+from ...pretrained.tinyconv import TinyConv
 from ..codec import Codec
 from ..folder import PipelineFolder, quiet
 from ..schedulers import training_scheduler

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 
-from ...core.errors import DataError
-from ...core.shapes import Pixels
+from ..core.errors import DataError
+from ..core.shapes import Pixels
 from .extractor import preprocess
 
 __all__ = ["open_safety_checker"]

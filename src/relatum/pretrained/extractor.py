@@ -1,4 +1,4 @@
-"""What an extractor is, what its numbers may be called, and which numbers compare."""
+"""What an extractor is, and what its numbers may be called."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ...core.errors import DataError
-from ...core.shapes import Features, Pixels, Videos
-from ..base import Estimate
+from ..core.errors import DataError
+from ..core.shapes import Features, Pixels, Videos
 
-__all__ = ["KNOWN", "LEAST_FRAMES", "Extractor", "Reading", "comparable", "preprocess"]
+__all__ = ["KNOWN", "LEAST_FRAMES", "Extractor", "preprocess"]
 
 KNOWN: dict[tuple[str, str], dict[str, str]] = {}
 """Names of the literature by (first 8 digits of the weights' hash, preprocessing), to which both must fit: "fd" -> "FID", of clips
@@ -106,28 +105,6 @@ class Extractor:
             raise DataError(f"extractor {self.name} has no text tower; name a CLIP model")
         with torch.no_grad():
             return self.embed_texts(list(texts)).float()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """An estimate with what is needed to know whether it compares with another."""
-
-    metric: str
-    estimate: Estimate
-    fingerprint: str = ""
-    biased: bool = False
-
-
-def comparable(a: Reading, b: Reading) -> None:
-    """Raises DataError where two numbers must not be set side by side: other metric, extractor, or n where the metric is biased."""
-    for what, left, right in (("metric", a.metric, b.metric), ("extractor fingerprint", a.fingerprint, b.fingerprint)):
-        if left != right:
-            raise DataError(f"{a.metric}: numbers of different {what} do not compare: {left!r} and {right!r}")
-    if (a.biased or b.biased) and a.estimate.n != b.estimate.n:
-        raise DataError(
-            f"{a.metric} is biased by an amount that depends on n, so n = {a.estimate.n} and n = {b.estimate.n} do not compare; "
-            "evaluate both on equally many samples, or use an unbiased metric such as kd"
-        )
 
 
 def preprocess(

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...atomic import write_bytes
-from ...core.errors import DataError
-from ...core.shapes import Features
+from ..atomic import write_bytes
+from ..core.errors import DataError
+from ..core.shapes import Features
 
 __all__ = ["RandConv", "TinyConv", "load_tinyconv", "save_tinyconv"]
 

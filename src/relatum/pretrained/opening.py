@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.errors import DataError
-from ...core.fingerprint import fingerprint_of
-from ...core.shapes import Features, Pixels
+from ..core.errors import DataError
+from ..core.fingerprint import fingerprint_of
+from ..core.shapes import Features, Pixels
 from .clips import VIDEO_MODELS, torchscript_clips, video_model
 from .extractor import Extractor, preprocess
 from .tinyconv import RandConv, load_tinyconv
 
 __all__ = ["BASE", "open_extractor", "vae_mean"]
 
-BASE = Path(__file__).parents[2] / "base"  # the bundled weights: tinyconv.safetensors, clip/
+BASE = Path(__file__).parents[1] / "base"  # the bundled weights: tinyconv.safetensors, clip/
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 

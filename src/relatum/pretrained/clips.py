@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...core.errors import DataError, ShapeError
-from ...core.fingerprint import fingerprint_of
-from ...core.shapes import Features, Videos
+from ..core.errors import DataError, ShapeError
+from ..core.fingerprint import fingerprint_of
+from ..core.shapes import Features, Videos
 from .extractor import Extractor, preprocess
 
 __all__ = ["VIDEO_MODELS", "framestats", "torchscript_clips", "video_model"]
