@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.util
-import json
 import math
-import sys
-import tomllib
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,6 +12,7 @@ from typing import Any, Literal
 
 from .core.errors import RecipeError
 from .core.load import load, near
+from .core.toml import check_folder_name, find_recipe, import_plugin, merged, read_table, without_none
 from .data.negatives.rows import NegativeSettings
 from .engine.match import Matching
 from .engine.rollout import Rolling
@@ -161,7 +156,7 @@ class Recipe:
         """All settings as plain tables, defaults included: what recipe.resolved.toml holds."""
         plain = dataclasses.asdict(self)
         del plain["folder"], plain["source"]
-        return _without_none(plain)
+        return without_none(plain)
 
     def arm(self, name: str, seed: int) -> Recipe:
         """The recipe of one arm: the base, what differs, and a training seed. RecipeError names an arm that does not exist."""
@@ -171,55 +166,10 @@ class Recipe:
         return recipe_from({**merged(base, self.arms[name]), "seed": seed}, self.folder, f"arms.{name}")
 
 
-def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `more` laid over it, table by table."""
-    out = dict(base)
-    for key, value in more.items():
-        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
-        out[key] = merged(out[key], value) if both else value
-    return out
-
-
-def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"section.key": value} for every leaf."""
-    out: dict[str, Any] = {}
-    for key, value in table.items():
-        out |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return out
-
-
-def digest(table: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that change with any value of the table."""
-    return hashlib.sha256(json.dumps(table, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
 def shipped() -> dict[str, Path]:
     """The recipes that come with the package, by name."""
     folder = Path(str(resources.files("relatum") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe from a file, or a shipped one by name. overrides: "section.key=value", the value in TOML, a bare word a string.
-
-    RecipeError names file and key of whatever does not fit.
-    """
-    path = Path(source)
-    if not path.is_file() and str(source) in shipped():  # also beside a folder of that name
-        path = shipped()[str(source)]
-    if not path.is_file():
-        raise RecipeError(f"no recipe at {str(source)!r}; give a .toml file or a shipped name{near(str(source), shipped())}")
-    try:
-        text = path.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from error
-    for override in overrides:
-        table = merged(table, _override(override))
-    try:
-        return dataclasses.replace(recipe_from(table, path.resolve().parent), source=text)
-    except RecipeError as error:
-        raise RecipeError(f"{path}: {error}") from error
 
 
 def recipe_from(table: Mapping[str, Any], folder: Path, where: str = "") -> Recipe:
@@ -234,63 +184,25 @@ def recipe_from(table: Mapping[str, Any], folder: Path, where: str = "") -> Reci
     return recipe
 
 
+def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from a file, or a shipped one by name. overrides: "section.key=value", the value in TOML, a bare word a string.
+
+    RecipeError names file and key of whatever does not fit.
+    """
+    path = find_recipe(source, shipped())
+    table, text = read_table(path, overrides)
+    try:
+        return dataclasses.replace(recipe_from(table, path.resolve().parent), source=text)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
 def _check_names(recipe: Recipe) -> None:
     """Names become folders. RecipeError for one that would lead elsewhere, or that a file system cannot tell from another."""
     for where, name in (("name", recipe.name), *((f"arms.{name}", name) for name in recipe.arms)):
-        odd = [c for c in name if c in "/\\" or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
-        size = len(name.encode("utf-8", "surrogatepass"))
-        if odd or not name.strip() or name.startswith(".") or size > 100:
-            raise RecipeError(
-                f"{ascii(where)[1:-1][:120]}: {ascii(name)[:120]} cannot name a folder; take 1 to 100 bytes without slashes, "
-                "backslashes and control characters, and no dot at the start"
-            )
+        check_folder_name(where, name)
     folded: dict[str, str] = {}
     for name in recipe.arms:
         other = folded.setdefault(name.casefold(), name)
         if other != name:
             raise RecipeError(f"arms: {other!r} and {name!r} differ only in case, so they may share a folder; rename one")
-
-
-def import_plugin(path: Path) -> None:
-    """Run a Python file that registers objectives, metrics, readers or tasks. Once a file and content."""
-    if not path.is_file():
-        raise RecipeError(f"plugins: no file {path}; paths are relative to the recipe's folder")
-    name = f"relatum_plugin_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise RecipeError(f"plugins: {path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException as error:  # a plug-in that calls sys.exit is a broken plug-in, not the end of the command
-        sys.modules.pop(name, None)
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise RecipeError(f"plugins: {path} failed at import: {type(error).__name__}: {error}") from error
-
-
-def _override(text: str) -> dict[str, Any]:
-    key, found, value = text.partition("=")
-    if not found or not key.strip():
-        raise RecipeError(f"-o {text!r}: expected section.key=value")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    *sections, last = key.strip().split(".")
-    table: dict[str, Any] = {last: parsed}
-    for section in reversed(sections):
-        table = {section: table}
-    return table
-
-
-def _without_none(value: Any) -> Any:
-    """TOML has no null: a setting that is None is left out."""
-    if isinstance(value, Mapping):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    if isinstance(value, tuple | list):
-        return [_without_none(v) for v in value]
-    return str(value) if isinstance(value, Path) else value

@@ -16,7 +16,7 @@ from relatum.core.errors import RecipeError
 from relatum.core.outcome import Objective, Outcome
 from relatum.core.prediction import Parametrization
 from relatum.core.registry import objective
-from relatum.recipe import import_plugin
+from relatum.core.toml import import_plugin
 from support.outcomes import in_ranks, make_outcome, only, take
 from support.settings import alternatives
 

@@ -12,10 +12,10 @@ import torch
 
 from relatum.cli import main
 from relatum.compare.schema import Report, from_json
+from relatum.core.toml import merged
 from relatum.engine.match import DiffusionScorer
 from relatum.models.correction import CORRECTION_FILE
 from relatum.models.families.stable_diffusion import open_stable_diffusion
-from relatum.recipe import merged
 from support.runs import records, tiny_recipe, weights
 
 SCENES = {"min_objects": 2, "max_objects": 2, "related": True, "negatives": 2, "grounds": "white", "layout": "sides"}

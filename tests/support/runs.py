@@ -14,7 +14,7 @@ from typing import Any
 import tomli_w
 import torch
 
-from relatum.recipe import merged
+from relatum.core.toml import merged
 
 __all__ = ["HEAVY", "command", "finished_weights", "in_processes", "records", "tiny_recipe", "weights"]
 

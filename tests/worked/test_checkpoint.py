@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from relatum.core.errors import DataError
+from relatum.core.toml import digest
 from relatum.engine.checkpoint import (
     TrainerState,
     latest,
@@ -17,7 +18,6 @@ from relatum.engine.checkpoint import (
     write_state,
 )
 from relatum.engine.weights import load_module, load_optimizer, save_module, save_optimizer
-from relatum.recipe import digest
 
 
 def fill(folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from relatum.core.errors import DataError, RecipeError
 from relatum.core.registry import Registry
+from relatum.core.toml import merged
 from relatum.data.parquet import Parquet
 from relatum.data.toy import ToyEdits
 from relatum.data.webdataset import WebDataset
@@ -19,7 +20,7 @@ from relatum.jobs.checking import check_recipe, check_settings
 from relatum.models.schedulers import SAMPLERS, build_scheduler, check_sampler, set_steps
 from relatum.objectives.blend import Weighted
 from relatum.objectives.denoise import Denoise
-from relatum.recipe import Recipe, merged, recipe_from
+from relatum.recipe import Recipe, recipe_from
 
 BASE: dict[str, Any] = {
     "name": "plain",

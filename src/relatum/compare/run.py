@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..core.errors import DataError, RecipeError
 from ..core.load import near
+from ..core.toml import flattened
 from ..engine.journal import environment
 from ..engine.match import ClipScorer
 from ..engine.train import Result
@@ -24,7 +25,7 @@ from ..jobs.suites import open_suite
 from ..jobs.training import Data, finished, open_data, run_folder, signature, write_run_card
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
 from ..pretrained import open_extractor
-from ..recipe import Recipe, flattened
+from ..recipe import Recipe
 from .assemble import assemble
 from .curves import history_of
 from .outcomes import Outcomes

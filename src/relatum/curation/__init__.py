@@ -1,1 +1,1 @@
-"""From raw footage to training rows: a video is passed once, measured, split into clips; clips are kept or dropped with a reason."""
+"""From raw footage to training rows: each video is decoded once, measured and split; clips are kept or dropped with a reason."""

@@ -19,8 +19,8 @@ __all__ = ["Clip", "Fact", "Facts", "Keep", "Look", "Measure", "Shown", "Split",
 Fact = float | int | str | None | list[float] | list[str]
 Facts = Mapping[str, Fact]
 Track = Mapping[str, np.ndarray]
-"""Numbers over time that one measure leaves: arrays by name, all of one length. "time": seconds of each sample from the first frame,
-ascending; "since", of samples that compare two frames: seconds of the earlier one. May be empty; values may be NaN, not infinite."""
+"""Numbers over time that one measure leaves: arrays by name, all of one length. "time": seconds of each sample from the first
+frame, ascending; "since", of samples that compare two frames: seconds of the earlier one. May be empty; values may be NaN."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Clip:
     """A half-open range of a video's frames, [first, stop), shown during [start, end) seconds from the first frame.
 
     id: hash of content and range. first_stamp, stop_stamp: the same range in units of the file's clock (stop_stamp: of the last
-    frame in it, plus one). begins, ends: why there: "edge" of the video, "hard" cut, "gradual" change, "damage", or a "split" of what
-    was too long.
+    frame in it, plus one). begins, ends: why there: "edge" of the video, "hard" cut, "gradual" change, "damage", or a "split" of
+    what was too long.
     """
 
     id: str
@@ -79,7 +79,7 @@ class Measure(Protocol):
     """Adds facts from the one decoding pass: dear, so tracks are stored under the content and the settings of the measure.
 
     version: raise it when the same video may give other tracks. rate: frames a second that it is shown; 0 is every one.
-    A dataclass registered with @stage; its fields are its settings. Facts are named "NAME.fact" by the recipe's name of the measure.
+    A dataclass registered with @stage; its fields are its settings. Facts are named "NAME.fact", NAME being the recipe's for it.
     writes: the facts' names. Settings that only `facts` uses are named in `cheap`: changing them does not measure anew.
     """
 
@@ -110,7 +110,7 @@ class Split(Protocol):
 class Shown:
     """A clip as a look sees it. stills: (h w 3) uint8 RGB, as many as the look's `stills`, in order of time.
 
-    texts: captions by kind: "sidecar", "title", "path" as the inputs gave them, and what looks before this one wrote ("image", ...).
+    texts: captions by kind: "sidecar" and "title" as the inputs gave them, and what looks before this one wrote ("image", ...).
     facts: so far, under their full names.
     """
 
@@ -124,7 +124,7 @@ class Shown:
 class Look(Protocol):
     """Adds facts from stills of clips: a model, on batches. Registered with @stage; a dataclass whose fields are its settings.
 
-    version, writes: as a measure's. stills: how many of each clip it is shown, evenly from the first to the last (1: the middle one).
+    version, writes: as a measure's. stills: how many of each clip it is shown, evenly from first to last (1: the middle one).
     batch_size: clips at once. needs_torch: false for looks that run in the worker that decoded the video, true for those that run
     where the models are (the driving process, or an actor with a GPU).
     A look that writes captions gives them as facts named "text" (the recipe's name of the look is the caption's kind).
@@ -164,7 +164,7 @@ class Verdict:
 class Keep(Protocol):
     """Decides from facts, of all clips at once, so that a threshold may be a percentile and a duplicate know its twin.
 
-    Registered with @stage. needs: full names of the facts that it reads. table: columns by full name, one entry a clip, in the order
+    Registered with @stage. needs: full names of the facts that it reads. table: columns by full name, one entry a clip, in order
     of clip ids; besides facts there are "id", "video", "start", "end", "seconds".
     """
 

@@ -19,6 +19,7 @@ from ..core.draws import Draws, key_of
 from ..core.errors import DataError, RecipeError
 from ..core.load import load
 from ..core.shapes import Pixels
+from ..core.toml import digest
 from ..engine.card import Card, CardMetric, write_card
 from ..engine.checkpoint import latest, read_state
 from ..engine.encoded import EncodedRows
@@ -33,7 +34,7 @@ from ..imaging import grid, save_png
 from ..models.correction import Correction
 from ..models.families.stable_diffusion import StableDiffusion
 from ..models.trainable import save_lora
-from ..recipe import Recipe, digest
+from ..recipe import Recipe
 from ..tasks.base import Batch
 from ..tasks.frames import Frames
 from .asking import add_answers, ask_all, open_benchmarks

@@ -1,0 +1,101 @@
+"""The one decoding pass over a video: every frame goes to the measures that want it, and stills are set aside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..video.frame import Frame
+from ..video.reader import Reader
+from .base import Measure, Track, Video
+from .stills import Spool
+from .store import Fault
+
+__all__ = ["DECODING", "Passed", "watch"]
+
+DECODING = "decoding"  # what a process was doing between two measures
+LIMIT = 100  # faults of one measure that are listed; one that goes on failing is shown no more frames
+
+Note = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Passed:
+    """decoded, lost: frames that gave whole pixels, and that did not."""
+
+    tracks: Mapping[str, Track]
+    faults: Sequence[Fault]
+    decoded: int
+    lost: int
+
+
+def watch(
+    video: Video,
+    measures: Mapping[str, Measure],
+    spool: Spool | None = None,
+    note: Note = lambda stage, index: None,
+    avoid: Iterable[Sequence[Any]] = (),
+) -> Passed:
+    """Shows a video to the measures, each at its own rate: the first frame at or after every 1 / rate seconds.
+
+    note(stage, frame): called before each measure sees a frame, so that a process that ends there can be explained; avoid: such
+    places, which are not shown again but listed as faults. A measure that raises loses that frame alone.
+    """
+    timeline = video.timeline
+    watchers = [_Watcher(name, measure, video) for name, measure in measures.items()]
+    left_out = {(str(stage), int(index)) for stage, index in avoid}
+    decoded = 0
+    with Reader(timeline, seeks=False) as reader:
+        for index, picture in reader.frames():
+            decoded += 1
+            frame = Frame(index, timeline.times[index], picture, reader.turn(picture))
+            for watcher in watchers:
+                if watcher.wants(frame):
+                    note(watcher.name, index)
+                    watcher.show(frame, (watcher.name, index) in left_out)
+            if spool is not None:
+                spool.see(frame)
+            note(DECODING, index)
+    tracks = {watcher.name: watcher.track() for watcher in watchers}
+    return Passed(tracks, [fault for watcher in watchers for fault in watcher.faults], decoded, len(timeline.times) - decoded)
+
+
+@dataclass
+class _Watcher:
+    name: str
+    measure: Measure
+    video: Video
+    faults: list[Fault] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.watch, self.rate, self.next = self.measure.watch(self.video), self.measure.rate, -math.inf
+
+    def wants(self, frame: Frame) -> bool:
+        if not self.rate:
+            return len(self.faults) < LIMIT
+        if frame.seconds < self.next - 1e-6 or len(self.faults) >= LIMIT:
+            return False
+        self.next = (math.floor(frame.seconds * self.rate + 1e-6) + 1) / self.rate
+        return True
+
+    def show(self, frame: Frame, avoided: bool) -> None:
+        if avoided:
+            self.faults.append(Fault(self.name, frame.seconds, "ended the process that ran it"))
+            return
+        try:
+            self.watch.see(frame)
+        except Exception as error:  # whatever a stage does wrong costs the clip that it does it in
+            self.faults.append(Fault(self.name, frame.seconds, f"{type(error).__name__}: {error}"[:500]))
+            if len(self.faults) == LIMIT:
+                self.faults.append(Fault(self.name, math.inf, f"failed {LIMIT} times and was shown no more frames"))
+
+    def track(self) -> Track:
+        try:
+            return self.watch.track()
+        except Exception as error:
+            self.faults.append(Fault(self.name, math.nan, f"{type(error).__name__}: {error}"[:500]))
+            return {"time": np.zeros(0)}
