@@ -25,7 +25,7 @@ class Spool:
 
     def __init__(self, settings: Stills, folder: Path) -> None:
         self.settings, self._next = settings, -math.inf
-        self._file: IO[bytes] = TemporaryFile(dir=folder)
+        self._file: IO[bytes] = TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         self._places: dict[int, tuple[int, int]] = {}
         self._times: list[float] = []
 
@@ -58,8 +58,8 @@ def stills_of(
     timeline: Timeline, clips: Sequence[Clip], count: int, taken: Track, settings: Stills, spool: Spool | None = None
 ) -> Mapping[str, Sequence[bytes]]:
     """JPEG stills by clip id, at most `count` each, in order of time: of the frames `taken` in the pass those nearest to where they
-    belong, or of a clip that has none of these the frames themselves. What the spool does not hold is sought and decoded; the answer
-    is the same with and without it.
+    belong, or of a clip that has none of these the frames themselves. What the spool does not hold is sought and decoded; the
+    answer is the same with and without it.
     """
     wanted = {clip.id: _chosen(clip, count, timeline.times, taken["frame"]) for clip in clips}
     found = {frame: spool.read(frame) if spool else None for frames in wanted.values() for frame in frames}
