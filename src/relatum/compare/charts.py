@@ -11,8 +11,9 @@ from typing import Literal
 from markupsafe import Markup
 
 from ..core.errors import DataError
+from ..page import even
 
-__all__ = ["Axes", "Chart", "Curve", "Point", "arm_style", "chart", "digits_of", "even", "legend", "marked", "svg"]
+__all__ = ["Axes", "Chart", "Curve", "Point", "arm_style", "chart", "digits_of", "legend", "marked", "svg"]
 
 COLORS, DASHES = 6, 4
 
@@ -186,15 +187,6 @@ def digits_of(found: Chart) -> int:
     """Digits after the point that give the chart's largest value three significant ones."""
     largest = max((abs(p.value) for curve in found.curves for p in curve.points if p.value), default=1.0)
     return max(0, min(6, 2 - math.floor(math.log10(largest))))
-
-
-def even(low: float, high: float, most: int) -> list[float]:
-    """Round values in [low, high], `most` at the most, or one where the ends are equal."""
-    if not high > low:
-        return [low]
-    step = 10.0 ** math.floor(math.log10((high - low) / 2))
-    step *= next((m for m in (1, 2, 5, 10) if (high - low) / (step * m) < most), 20)
-    return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 def _counts(low: float, high: float) -> list[float]:

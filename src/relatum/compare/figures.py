@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from ..page import NONE, duration, number
 from .charts import Axes, Point, arm_style, legend, svg
 from .schema import Difference, LevelLoss, Measure
 
-__all__ = ["bytes_of", "duration", "forest", "loss_curves", "number", "p_value", "relative", "span"]
-
-NONE = "–"
-
-
-def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
-    """A number with a fixed count of digits and a true minus sign; an en dash where undefined."""
-    if value is None or not math.isfinite(value):
-        return NONE
-    text = f"{value:{'+' if signed else ''}.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    return text.replace("-", "\N{MINUS SIGN}")
+__all__ = ["NONE", "bytes_of", "duration", "forest", "loss_curves", "number", "p_value", "relative", "span"]
 
 
 def span(low: float | None, high: float | None, digits: int = 3, signed: bool = False) -> str:
@@ -36,15 +24,6 @@ def p_value(p: float | None) -> str:
     if p is None:
         return NONE
     return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
-
-
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return NONE
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def bytes_of(count: int | None) -> str:

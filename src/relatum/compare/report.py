@@ -10,13 +10,13 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, Template
 
 from ..atomic import write_text
+from ..page import CONTENT_POLICY, style
 from . import animations, charts, figures
 from .schema import Agreement, Chart, Cost, Difference, Estimate, Measure, Point, Report, to_json
 from .verdict import cost_ratio
 
 __all__ = ["CONTENT_POLICY", "html_of", "markdown_of", "write_report"]
 
-CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 GLYPHS = {"better": "▲", "worse": "▼", "no worse": "≈", "no evidence": "○"}
 
 
@@ -35,7 +35,7 @@ def write_report(report: Report, folder: Path) -> Path:
 def html_of(report: Report) -> str:
     """The page as text."""
     parts = {"figures": figures, "charts": charts, "films": animations}
-    return _template().render(view=View(report), report=report, policy=CONTENT_POLICY, **parts)
+    return _template().render(view=View(report), report=report, policy=CONTENT_POLICY, style=style(), **parts)
 
 
 @cache
