@@ -32,9 +32,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Record:
-    """All that the pass over a video left. facts: of the file (codec, size, rate, ...). keys: by measure, what its track was made with.
+    """All that the pass over a video left. facts: of the file (codec, size, rate, ...). keys: by track, what it was made with.
 
-    timeline: what is needed to open the video again without reading its packets. limits: key of the limits that it was held against.
+    limits: key of the limits that it was held against. faults: of stages; they cost clips, not the video.
     """
 
     content: str
