@@ -1,0 +1,155 @@
+"""A process that does the decoding, watched: if it ends, hangs or runs out of memory, one video is lost and the reason known."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryFile, mkstemp
+from typing import IO, Any
+
+from ..core.errors import DataError
+from .item import Item, Job, scratch
+from .passing import DECODING
+from .reading import limits_key
+from .recipe import table_of
+from .store import Record
+from .worker import NOTE
+
+__all__ = ["Guard", "attend"]
+
+PLACES = 16  # places of one video that are gone round, one after the other, before it is given up
+START = 120.0  # seconds until a process must have said that it is there
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a process ended: "crash" or "timeout", in words, and what it was doing: (stage, frame), if it had begun."""
+
+    status: str
+    words: str
+    place: tuple[str, int] | None
+
+
+class Guard:
+    """One worker process, started when it is first needed and again when it has ended."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.stages = [*job.plan.measures, DECODING]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Guard:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self.close()
+
+    def ask(self, item: Item, avoid: Sequence[Sequence[Any]], seconds: float) -> dict[str, Any] | _Ended:
+        """The worker's answer, or how it ended."""
+        process = self._started()
+        os.pwrite(self._note, NOTE.pack(-1, -1), 0)
+        task = {**asdict(item), "avoid": list(avoid), "stages": self.stages}
+        try:
+            self._tell(process, task)
+        except BrokenPipeError:
+            return self._ended("crash")
+        return self._answer(process, seconds)
+
+    def close(self) -> None:
+        """Ends the process, if there is one."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout, self._errors):
+                if stream is not None:
+                    stream.close()
+            os.close(self._note)
+            Path(self._note_file).unlink(missing_ok=True)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is not None:
+            return self._process
+        recipe = self.job.recipe
+        self._note, self._note_file = mkstemp(dir=scratch(recipe), prefix="note-")
+        self._errors: IO[bytes] = TemporaryFile(dir=scratch(recipe))  # noqa: SIM115 - closed by close()
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "relatum.curation.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        about = {"recipe": table_of(recipe), "folder": str(recipe.folder), "stills": self.job.stills, "note": self._note_file}
+        self._tell(self._process, about)
+        found = self._answer(self._process, START)
+        if isinstance(found, _Ended):
+            raise DataError(f"curation: the process that decodes does not start ({found.words})")
+        return self._process
+
+    def _tell(self, process: subprocess.Popen[bytes], value: Any) -> None:
+        if process.stdin is not None:
+            process.stdin.write(json.dumps(value).encode() + b"\n")
+            process.stdin.flush()
+
+    def _answer(self, process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any] | _Ended:
+        """One line of its output, or how it ended without one."""
+        deadline, line = time.monotonic() + seconds, b""
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
+            while not line.endswith(b"\n"):
+                if not waiting.select(max(deadline - time.monotonic(), 0.0)):
+                    return self._ended("timeout", f"took longer than {seconds:.0f} s")
+                data = os.read(process.stdout.fileno(), 65536)  # type: ignore[union-attr]
+                if not data:
+                    return self._ended("crash")
+                line += data
+        return json.loads(line)
+
+    def _ended(self, status: str, words: str = "") -> _Ended:
+        """Takes leave of the process, which is gone or is ended here."""
+        process = self._process
+        stage, frame = NOTE.unpack(os.pread(self._note, NOTE.size, 0))
+        place = (self.stages[stage], frame) if stage >= 0 else None
+        if process is not None and status == "crash":
+            code = process.wait()
+            self._errors.seek(0, os.SEEK_END)
+            self._errors.seek(max(self._errors.tell() - 400, 0))
+            last = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+            words = f"the process that ran it ended with {code}" + (f": {last[-1]}" if last else "")
+        self.close()
+        return _Ended(status, words, place)
+
+
+def attend(item: Item, job: Job, guard: Guard, seconds: float) -> dict[str, Any]:
+    """One video, whatever it does to the process: gives seconds by what they were spent on, and leaves a record in any case.
+
+    A process that ends while a measure looks at a frame is started again and goes round that place, which costs the clip around
+    it; one that ends elsewhere is tried again as often as the limits say, and then the video's status is "crash" or "timeout".
+    OSError, which says that the run's own disk refuses, goes through.
+    """
+    places, tries = job.store.crashes(item.content), 0
+    while True:
+        found = guard.ask(item, places, seconds)
+        if not isinstance(found, _Ended):
+            if "raised" in found:
+                raise OSError(f"{item.path}: {found['raised']}")
+            return found
+        if found.place is not None and found.place[0] != DECODING and found.status == "crash" and len(places) < PLACES:
+            places = [*places, list(found.place)]
+            job.store.write_crashes(item.content, places)
+            continue
+        tries += 1
+        if tries >= job.recipe.limits.attempts:
+            where = f" while {found.place[0]} at frame {found.place[1]}" if found.place else ""
+            words = f"{found.words}{where}; tried {tries} times"
+            job.store.write(Record(item.content, found.status, found.status, words, limits_key(job.recipe)))
+            return {"spent": {}}
