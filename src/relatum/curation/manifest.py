@@ -20,23 +20,14 @@ __all__ = ["CLIP_COLUMNS", "Columns", "clip_rows", "columns_of", "read_columns",
 Columns = Mapping[str, Sequence[Any]]
 
 VIDEO_COLUMNS = (
-    ("video_id", "uri", "status", "reason", "detail", "size_bytes", "container", "codec", "pix_fmt", "width", "height", "rotation")
-    + ("color_range", "rate", "time_base", "duration_s", "frames_declared", "frames", "decode_errors", "is_vfr", "keyframes")
-    + ("has_audio", "notes")
+    *("video_id", "uri", "status", "reason", "detail", "size_bytes", "container", "codec", "pix_fmt", "width", "height"),
+    *("rotation", "color_range", "rate", "time_base", "duration_s", "frames_declared", "frames", "decode_errors", "is_vfr"),
+    *("keyframes", "has_audio", "notes"),
 )
-CLIP_COLUMNS = (
-    "clip_id",
-    "video_id",
-    "uri",
-    "start_pts",
-    "end_pts",
-    "start_s",
-    "end_s",
-    "first_frame",
-    "n_frames",
-    "begins",
-    "ends",
-) + ("error",)  # before the facts
+CLIP_COLUMNS = (  # before the facts
+    *("clip_id", "video_id", "uri", "start_pts", "end_pts", "start_s", "end_s", "first_frame", "n_frames", "begins", "ends"),
+    "error",
+)
 
 
 def video_row(record: Record, uri: str) -> dict[str, Any]:
