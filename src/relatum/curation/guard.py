@@ -7,7 +7,6 @@ import os
 import selectors
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,7 +50,7 @@ class Guard:
     def __exit__(self, *about: object) -> None:
         self.close()
 
-    def ask(self, item: Item, avoid: Sequence[Sequence[Any]], seconds: float) -> dict[str, Any] | _Ended:
+    def ask(self, item: Item, avoid: Sequence[Sequence[Any]]) -> dict[str, Any] | _Ended:
         """The worker's answer, or how it ended."""
         process = self._started()
         os.pwrite(self._note, NOTE.pack(-1, -1), 0)
@@ -60,7 +59,7 @@ class Guard:
             self._tell(process, task)
         except BrokenPipeError:
             return self._ended("crash")
-        return self._answer(process, seconds)
+        return self._answer(process, self.job.recipe.limits.timeout)
 
     def close(self) -> None:
         """Ends the process, if there is one."""
@@ -101,23 +100,29 @@ class Guard:
             process.stdin.flush()
 
     def _answer(self, process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any] | _Ended:
-        """One line of its output, or how it ended without one."""
-        deadline, line = time.monotonic() + seconds, b""
+        """One line of its output, or how it ended without one: it has so many seconds for each frame that it goes on by."""
+        line, seen = b"", self._noted()
         with selectors.DefaultSelector() as waiting:
             waiting.register(process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
             while not line.endswith(b"\n"):
-                if not waiting.select(max(deadline - time.monotonic(), 0.0)):
-                    return self._ended("timeout", f"took longer than {seconds:.0f} s")
+                if not waiting.select(seconds):
+                    if seen == (seen := self._noted()):
+                        return self._ended("timeout", f"no progress for {seconds:g} s")
+                    continue
                 data = os.read(process.stdout.fileno(), 65536)  # type: ignore[union-attr]
                 if not data:
                     return self._ended("crash")
                 line += data
         return json.loads(line)
 
+    def _noted(self) -> tuple[int, int]:
+        """(place of the stage, frame) that the process was last at; -1 where it has not begun."""
+        return NOTE.unpack(os.pread(self._note, NOTE.size, 0).ljust(NOTE.size, b"\xff"))
+
     def _ended(self, status: str, words: str = "") -> _Ended:
         """Takes leave of the process, which is gone or is ended here."""
         process = self._process
-        stage, frame = NOTE.unpack(os.pread(self._note, NOTE.size, 0))
+        stage, frame = self._noted()
         place = (self.stages[stage], frame) if stage >= 0 else None
         if process is not None and status == "crash":
             code = process.wait()
@@ -129,7 +134,7 @@ class Guard:
         return _Ended(status, words, place)
 
 
-def attend(item: Item, job: Job, guard: Guard, seconds: float) -> dict[str, Any]:
+def attend(item: Item, job: Job, guard: Guard) -> dict[str, Any]:
     """One video, whatever it does to the process: gives seconds by what they were spent on, and leaves a record in any case.
 
     A process that ends while a measure looks at a frame is started again and goes round that place, which costs the clip around
@@ -138,7 +143,7 @@ def attend(item: Item, job: Job, guard: Guard, seconds: float) -> dict[str, Any]
     """
     places, tries = job.store.crashes(item.content), 0
     while True:
-        found = guard.ask(item, places, seconds)
+        found = guard.ask(item, places)
         if not isinstance(found, _Ended):
             if "raised" in found:
                 raise OSError(f"{item.path}: {found['raised']}")

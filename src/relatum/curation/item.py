@@ -110,7 +110,7 @@ def _watched(
     spool = Spool(job.recipe.stills, scratch(job.recipe)) if STILLS in due else None
     measures = {name: job.plan.measures[name] for name in due if name in job.plan.measures}
     passed = watch(Video(content, timeline), measures, spool, note, avoid)
-    spent("pass")
+    spent.split("decode", passed.seconds)
     single, frames = timeline_parts(timeline)
     new = {**passed.tracks, TIMELINE: frames, **({STILLS: spool.track()} if spool else {})}
     old = known.tracks if known is not None else {}
@@ -150,6 +150,13 @@ class _Clock:
     def __call__(self, on: str) -> None:
         now = time.perf_counter()
         self.seconds[on], self._last = self.seconds.get(on, 0.0) + now - self._last, now
+
+    def split(self, on: str, parts: Mapping[str, float]) -> None:
+        """The parts under their names, what is left of the time under `on`."""
+        self(on)
+        for name, seconds in parts.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+            self.seconds[on] -= seconds
 
 
 def scratch(recipe: Curation) -> Path:

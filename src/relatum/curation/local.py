@@ -16,22 +16,22 @@ __all__ = ["run_local"]
 AHEAD = 2  # videos a process that are handed out at once
 
 
-def run_local(items: Iterable[tuple[Item, float]], job: Job) -> Iterator[tuple[Item, dict[str, Any]]]:
-    """(item, what it cost) as they are done. items: each with the seconds that it may take."""
+def run_local(items: Iterable[Item], job: Job) -> Iterator[tuple[Item, dict[str, Any]]]:
+    """(item, what it cost) as they are done."""
     count = job.recipe.engine.workers or os.cpu_count() or 1
     own, guards = threading.local(), []
 
-    def work(item: Item, seconds: float) -> tuple[Item, dict[str, Any]]:
+    def work(item: Item) -> tuple[Item, dict[str, Any]]:
         if not hasattr(own, "guard"):
             own.guard = Guard(job)
             guards.append(own.guard)
-        return item, attend(item, job, own.guard, seconds)
+        return item, attend(item, job, own.guard)
 
     pool = ThreadPoolExecutor(count)
     try:
         waiting: set[Future[tuple[Item, dict[str, Any]]]] = set()
-        for item, seconds in items:
-            waiting.add(pool.submit(work, item, seconds))
+        for item in items:
+            waiting.add(pool.submit(work, item))
             if len(waiting) >= AHEAD * count:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)

@@ -22,9 +22,9 @@ from .recipe import curation_of, table_of
 __all__ = ["map_rows", "run_ray"]
 
 
-def run_ray(items: Iterable[tuple[Item, float]], job: Job) -> Iterator[tuple[Item, dict[str, Any]]]:
+def run_ray(items: Iterable[Item], job: Job) -> Iterator[tuple[Item, dict[str, Any]]]:
     """(item, what it cost) as they are done."""
-    rows = [{**asdict(item), "member": json.dumps(item.member), "seconds": seconds} for item, seconds in items]
+    rows = [{**asdict(item), "member": json.dumps(item.member)} for item in items]
     engine = job.recipe.engine
     about = (table_of(job.recipe), str(job.recipe.folder), job.stills)
     for row in map_rows(rows, _Watched, about, job, actors=engine.workers, cpus=1.0):
@@ -40,7 +40,7 @@ class _Watched:
         self.guard = Guard(self.job)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {**row, "cost": json.dumps(attend(_item(row), self.job, self.guard, row["seconds"]))}
+        return {**row, "cost": json.dumps(attend(_item(row), self.job, self.guard))}
 
 
 def _item(row: Mapping[str, Any]) -> Item:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,13 @@ Note = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Passed:
-    """decoded, lost: frames that gave whole pixels, and that did not."""
+    """decoded, lost: frames that gave whole pixels, and that did not. seconds: by measure, and of stills."""
 
     tracks: Mapping[str, Track]
     faults: Sequence[Fault]
     decoded: int
     lost: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def watch(
@@ -48,7 +50,7 @@ def watch(
     timeline = video.timeline
     watchers = [_Watcher(name, measure, video) for name, measure in measures.items()]
     left_out = {(str(stage), int(index)) for stage, index in avoid}
-    decoded = 0
+    decoded, stilled = 0, 0.0
     with Reader(timeline, seeks=False) as reader:
         for index, picture in reader.frames():
             decoded += 1
@@ -58,10 +60,14 @@ def watch(
                     note(watcher.name, index)
                     watcher.show(frame, (watcher.name, index) in left_out)
             if spool is not None:
+                started = perf_counter()
                 spool.see(frame)
+                stilled += perf_counter() - started
             note(DECODING, index)
     tracks = {watcher.name: watcher.track() for watcher in watchers}
-    return Passed(tracks, [fault for watcher in watchers for fault in watcher.faults], decoded, len(timeline.times) - decoded)
+    faults = [fault for watcher in watchers for fault in watcher.faults]
+    seconds = {watcher.name: watcher.seconds for watcher in watchers} | {"stills": stilled}
+    return Passed(tracks, faults, decoded, len(timeline.times) - decoded, seconds)
 
 
 @dataclass
@@ -73,6 +79,7 @@ class _Watcher:
 
     def __post_init__(self) -> None:
         self.watch, self.rate, self.next = self.measure.watch(self.video), self.measure.rate, -math.inf
+        self.seconds = 0.0
 
     def wants(self, frame: Frame) -> bool:
         if not self.rate:
@@ -86,12 +93,15 @@ class _Watcher:
         if avoided:
             self.faults.append(Fault(self.name, frame.seconds, "ended the process that ran it"))
             return
+        started = perf_counter()
         try:
             self.watch.see(frame)
         except Exception as error:  # whatever a stage does wrong costs the clip that it does it in
             self.faults.append(Fault(self.name, frame.seconds, f"{type(error).__name__}: {error}"[:500]))
             if len(self.faults) == LIMIT:
-                self.faults.append(Fault(self.name, math.inf, f"failed {LIMIT} times and was shown no more frames"))
+                self.faults.append(Fault(self.name, math.nan, f"failed {LIMIT} times and was shown no more frames"))
+        finally:
+            self.seconds += perf_counter() - started
 
     def track(self) -> Track:
         try:

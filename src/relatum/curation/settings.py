@@ -19,8 +19,8 @@ class Limits:
     """[limits]: what is refused, before or after it is decoded. 0 is no limit.
 
     min_short_side: pixels. max_lost: share of the frames that may fail to decode; above it a video is rejected as corrupt, below
-    it is partial. timeout: seconds that a video may take, timeout_factor: more of them for each second that it lasts. attempts:
-    at a video that ended its process, or took too long. max_memory_gib: address space of the process that decodes.
+    it is partial. timeout: seconds without a further frame after which a video counts as hung. attempts: at a video that hung or
+    ended its process. max_memory_gib: address space of the process that decodes.
     """
 
     max_bytes: int = 8 * 2**30
@@ -30,7 +30,6 @@ class Limits:
     min_short_side: int = 64
     max_lost: float = 0.02
     timeout: float = 120.0
-    timeout_factor: float = 10.0
     attempts: int = 2
     max_memory_gib: float = 0.0
 
