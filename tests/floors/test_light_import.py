@@ -31,3 +31,14 @@ def test_answers_quickly_without_torch(code: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
     assert time.perf_counter() - started < 5  # under one second on an idle machine; five leaves room for a busy one
+
+
+WORKER = "frame", "reader", "opening", "timeline", "turn", "damage", "cuts", "dissolve"
+
+
+def test_processes_that_decode_load_no_torch() -> None:
+    """What a worker of a curation imports; OpenCV and PyAV are loaded when the first video is opened."""
+    code = "\n".join(["import relatum.curation.base", *(f"import relatum.video.{name}" for name in WORKER)])
+    heavy = "torch", "cv2", "av", "scenedetect", "transformers"
+    done = subprocess.run([sys.executable, "-c", ASK.format(code=code, heavy=heavy)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.errors import MissingExtra
 from . import dissolve
-from .decode import Reader
+from .reader import Reader
 from .timeline import Timeline
 
 __all__ = ["Cuts", "find_cuts", "shots"]
