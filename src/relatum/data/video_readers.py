@@ -19,7 +19,7 @@ from .footage import Reel, open_footage
 from .refs import FileContent, StoredImage, inside, shown
 from .tables import read_jsonl, text_of
 
-__all__ = ["FrameFolders", "VideoReader", "Videos"]
+__all__ = ["FrameFolders", "VideoReader", "Videos", "natural"]
 
 
 @dataclass
@@ -106,7 +106,7 @@ class FrameFolders(ClipReader):
             raise DataError(f"{where}: the path leads out of {shown(str(self.path))}; keep the clips inside the data folder")
         if not folder.is_dir():
             raise DataError(f"{where}: no such folder")
-        names = sorted((path.name for path in folder.iterdir() if path.suffix.lower() in IMAGES), key=_natural)
+        names = sorted((path.name for path in folder.iterdir() if path.suffix.lower() in IMAGES), key=natural)
         if not names:
             raise DataError(f"{where}: no images in it")
         paths = [inside(root, (folder / name).relative_to(root).as_posix(), f"{where} {shown(name)}") for name in names]
@@ -146,12 +146,14 @@ def _folder(path: str | Path) -> Path:
 def _files(root: Path) -> Iterator[Path]:
     """Files below `root` in the order of their names; folders that are links are not entered, so that loops end."""
     for folder, folders, names in os.walk(root):
-        folders.sort(key=_natural)
-        yield from (Path(folder, name) for name in sorted(names, key=_natural))
+        folders.sort(key=natural)
+        yield from (Path(folder, name) for name in sorted(names, key=natural))
 
 
-def _natural(name: str) -> list[Any]:
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+def natural(name: str) -> list[Any]:
+    """A key that sorts "2.png" before "10.png", and "01.png" before "1.png"."""
+    parts = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    return [*parts, (-1, 0, name)]
 
 
 def _described(file: Path) -> Iterator[Entry]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from .columns import check_roles, resolve
 from .records import Policy, Record, files_of, list_rows
 from .refs import Content, shown
 from .rows import Row
+from .tars import Member, members_of
 
 __all__ = ["WebDataset"]
 
@@ -54,27 +54,8 @@ class WebDataset:
         return list_rows(records, Policy(roles, self.on_bad_row == "skip", self.ground, self.max_megapixels), self.skipped)
 
 
-@dataclass(frozen=True)
-class _Member:
-    shard: Path
-    name: str
-    offset: int
-    size: int
-
-    def read(self, where: str) -> bytes:
-        try:
-            with self.shard.open("rb") as file:
-                file.seek(self.offset)
-                data = file.read(self.size)
-        except OSError as error:
-            raise DataError(f"{where}: cannot be read ({error.strerror})") from error
-        if len(data) != self.size:
-            raise DataError(f"{where}: {shown(str(self.shard))} has become shorter since it was listed")
-        return data
-
-
 def _samples(shard: Path) -> Iterator[Record]:
-    samples: dict[str, dict[str, _Member]] = {}
+    samples: dict[str, dict[str, Member]] = {}
     for member in _index(shard):
         path = PurePosixPath(member.name)
         stem, dot, extension = path.name.partition(".")
@@ -89,37 +70,19 @@ def _samples(shard: Path) -> Iterator[Record]:
         yield _record(shard, key, sample)
 
 
-def _index(shard: Path) -> Iterator[_Member]:
-    """The regular files of an uncompressed tar. DataError for links, devices, escaping names, and an archive without its end."""
-    name, length = shown(str(shard)), shard.stat().st_size
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                here = f"{name}: member {shown(member.name)}"
-                if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts or "\0" in member.name:
-                    raise DataError(f"{here} leads out of the archive; the shard is refused")
-                if member.isdir():
-                    continue
-                if not member.isreg() or member.issparse():
-                    raise DataError(f"{here} is a link, a device or sparse; only regular files are read, the shard is refused")
-                if member.offset_data + member.size > length:
-                    raise DataError(f"{here} is truncated")
-                yield _Member(shard, member.name, member.offset_data, member.size)
-            end = tar.offset
-    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{name}: is not an uncompressed tar file ({error}); unpack .tar.gz shards first") from error
-    with shard.open("rb") as file:  # tarfile takes a broken header in the middle for the end
-        file.seek(end)
-        if file.read(512) != bytes(512):
-            raise DataError(f"{name}: is truncated or broken at byte {end} (no end-of-archive block)")
+def _index(shard: Path) -> Iterator[Member]:
+    """The regular files of a shard. DataError at the first that is refused."""
+    for member in members_of(shard):
+        if member.fault:
+            here = f": member {shown(member.name)}" if member.name else ":"
+            raise DataError(f"{shown(str(shard))}{here} {member.fault}{'; the shard is refused' if member.name else ''}")
+        yield member
 
 
-def _record(shard: Path, key: str, sample: dict[str, _Member]) -> Record:
+def _record(shard: Path, key: str, sample: dict[str, Member]) -> Record:
     where, fault = f"{shown(str(shard))}:{shown(key)}", ""
     values: dict[str, Any] = {}
-    images: dict[str, _Member] = {}
+    images: dict[str, Member] = {}
     for extension, member in sample.items():
         try:
             found = _values(extension, member, where)
@@ -140,7 +103,7 @@ def _record(shard: Path, key: str, sample: dict[str, _Member]) -> Record:
     return Record(f"{shard.name}:{key}", where, values, content, fault)
 
 
-def _values(extension: str, member: _Member, where: str) -> dict[str, Any]:
+def _values(extension: str, member: Member, where: str) -> dict[str, Any]:
     """The columns that one member gives."""
     name, _, kind = extension.rpartition(".")
     if f".{kind}" in SUFFIXES:

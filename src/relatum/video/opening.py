@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.errors import DataError, MissingExtra
 
-__all__ = ["CONTAINERS", "SUFFIXES", "Limits", "open_video", "shown"]
+__all__ = ["CONTAINERS", "SUFFIXES", "Limits", "VideoError", "open_video", "shown"]
 
 # libavformat's demuxers by name. None of them is a playlist: hls, dash, concat and image sequences would open further files.
 CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "gif")
@@ -36,6 +36,19 @@ class Limits:
     max_seconds: float | None = None
 
 
+class VideoError(DataError):
+    """A video that cannot be used. reason: why, in one word that programs may rely on, where the message is for people.
+
+    "open_failed": no such file, no regular one, empty, or in none of the containers; "read_failed": reading ends before a frame;
+    "no_decoder"; "no_video_stream"; "no_frames"; "no_times"; "corrupt": nothing decodes; "too_large", "too_long": over a limit;
+    "hdr".
+    """
+
+    def __init__(self, message: str, reason: str = "open_failed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def shown(name: str | Path) -> str:
     """A file name for a one-line message: as it is when printable, else with its escapes."""
     text = str(name)
@@ -44,7 +57,7 @@ def shown(name: str | Path) -> str:
 
 @contextmanager
 def open_video(path: Path, limits: Limits) -> Iterator[tuple[Any, Any]]:
-    """PyAV's container and the video stream in it, set to decode in this thread alone. DataError for anything else."""
+    """PyAV's container and the video stream in it, set to decode in this thread alone. VideoError for anything else."""
     av, where = _library(), shown(path)
     file = _regular(path, where, limits)
     options = {
@@ -55,7 +68,7 @@ def open_video(path: Path, limits: Limits) -> Iterator[tuple[Any, Any]]:
     try:
         container = av.open(f"file:{file}", options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
-        raise DataError(f"{where}: {_why(file, error)}; replace the file or leave it out") from None
+        raise VideoError(f"{where}: {_why(file, error)}; replace the file or leave it out") from None
     with container:
         yield container, _stream(container, where, limits, options["max_pixels"])
 
@@ -81,15 +94,16 @@ def _regular(path: Path, where: str, limits: Limits) -> Path:
         file = path.resolve(strict=True)
         regular, size = file.is_file(), file.stat().st_size
     except FileNotFoundError:
-        raise DataError(f"{where}: no such file") from None
+        raise VideoError(f"{where}: no such file") from None
     except (OSError, RuntimeError, ValueError) as error:  # name too long, a loop of links, a null byte
-        raise DataError(f"{where}: cannot be opened ({error.strerror if isinstance(error, OSError) else error})") from None
+        raise VideoError(f"{where}: cannot be opened ({error.strerror if isinstance(error, OSError) else error})") from None
     if not regular:
-        raise DataError(f"{where}: is not a regular file")
+        raise VideoError(f"{where}: is not a regular file")
     if size == 0:
-        raise DataError(f"{where}: is empty (0 bytes); replace the file or leave it out")
+        raise VideoError(f"{where}: is empty (0 bytes); replace the file or leave it out")
     if size > limits.max_bytes:
-        raise DataError(f"{where}: has {size:,} bytes, the limit is {limits.max_bytes:,}; cut the video, or raise max_bytes")
+        words = f"has {size:,} bytes, the limit is {limits.max_bytes:,}; cut the video, or raise max_bytes"
+        raise VideoError(f"{where}: {words}", "too_large")
     return file
 
 
@@ -112,11 +126,11 @@ def _stream(container: Any, where: str, limits: Limits, max_pixels: str) -> Any:
     if not found:
         attached = ", only an attached picture" if container.streams.video else ""
         others = ", ".join(sorted({stream.type for stream in container.streams if stream.type != "video"})) or "nothing else"
-        raise DataError(f"{where}: no video stream{attached} (holds {others}); leave it out")
+        raise VideoError(f"{where}: no video stream{attached} (holds {others}); leave it out", "no_video_stream")
     best = container.streams.best("video")
     stream = best if best in found else found[0]
     if stream.codec_context is None:
-        raise DataError(f"{where}: no decoder for its video stream; convert it, for instance to H.264")
+        raise VideoError(f"{where}: no decoder for its video stream; convert it, for instance to H.264", "no_decoder")
     check_size(stream.width, stream.height, where, limits)
     for other in container.streams:
         if other.index != stream.index:
@@ -128,7 +142,9 @@ def _stream(container: Any, where: str, limits: Limits, max_pixels: str) -> Any:
 
 def check_size(width: int, height: int, where: str, limits: Limits) -> None:
     if width <= 0 or height <= 0:
-        raise DataError(f"{where}: its video stream states no frame size ({width} x {height}); the file may be damaged")
+        words = f"its video stream states no frame size ({width} x {height}); the file may be damaged"
+        raise VideoError(f"{where}: {words}", "corrupt")
     if width * height > limits.max_megapixels * 1e6:
         found = f"{width} x {height} = {width * height / 1e6:.3g} megapixels a frame"
-        raise DataError(f"{where}: {found}, the limit is {limits.max_megapixels:g}; shrink the video, or raise max_megapixels")
+        words = f"{found}, the limit is {limits.max_megapixels:g}; shrink the video, or raise max_megapixels"
+        raise VideoError(f"{where}: {words}", "too_large")

@@ -9,12 +9,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ..core.errors import DataError
 from .damage import LONGEST_RUN
-from .opening import Limits, check_size, open_video, other_name, shown
+from .opening import Limits, VideoError, check_size, open_video, other_name, shown
 from .turn import turn_of
 
-__all__ = ["Timeline", "read_timeline"]
+__all__ = ["Timeline", "read_timeline", "timeline_of"]
 
 HDR = {16: "PQ (SMPTE 2084)", 18: "HLG (ARIB STD-B67)"}  # AVColorTransferCharacteristic
 
@@ -54,30 +53,31 @@ class Timeline:
 def read_timeline(path: Path, limits: Limits = Limits()) -> Timeline:  # noqa: B008 - a frozen value
     """Lists a video's frames from its packets, in presentation order; only the first frame is decoded.
 
-    DataError naming the file where it is no usable video: absent, no regular file, empty, none of the containers that are
+    VideoError naming the file where it is no usable video: absent, no regular file, empty, none of the containers that are
     read, without a video stream, over a limit, HDR, or when nothing decodes. Of a damaged or cut file it lists what is there;
     lengths that a header states are not used. Time stamps that are missing, repeat or jump back are left out and noted.
 
     Example: timeline = read_timeline(Path("clip.mp4")); timeline.times[:3]  # (0.0, 0.04, 0.08)
     """
-    where = shown(path)
     with open_video(path, limits) as (container, stream):
-        notes = [note for note in (other_name(path, container), _others(container, stream), _shape(stream)) if note]
-        _refuse_hdr(stream.color_trc, where)
-        clock = Fraction(stream.time_base)
-        reorders = bool(stream.codec_context.has_b_frames)
-        stamps = _Stamps(reorders, by_order=container.format.name == "avi")
-        first, end = _read(container, stream, stamps, None if limits.max_seconds is None else limits.max_seconds / clock)
-        stated = float(1 / stream.average_rate) if stream.average_rate else 0.0
-    if first is None:
-        raise DataError(f"{where}: no frame can be decoded ({end or 'no error is reported'}); replace the file or leave it out")
-    if not stamps.kept:
-        raise DataError(f"{where}: no frame has a time stamp; write the file again, for instance with ffmpeg -c copy")
+        return timeline_of(path, container, stream, limits)
+
+
+def timeline_of(path: Path, container: Any, stream: Any, limits: Limits) -> Timeline:
+    """`read_timeline` for a video that is open already, of which nothing was read; afterwards all of it was."""
+    where = shown(path)
+    notes = [note for note in (other_name(path, container), _others(container, stream), _shape(stream)) if note]
+    _refuse_hdr(stream.color_trc, where)
+    clock = Fraction(stream.time_base)
+    reorders = bool(stream.codec_context.has_b_frames)
+    stamps = _Stamps(reorders, by_order=container.format.name == "avi")
+    first, end = _read(container, stream, stamps, None if limits.max_seconds is None else limits.max_seconds / clock)
+    stated = float(1 / stream.average_rate) if stream.average_rate else 0.0
+    _refuse_empty(where, first, end, stamps)
     times = tuple(float((stamp - stamps.kept[0]) * clock) for stamp in stamps.kept)
     if limits.max_seconds is not None and times[-1] > limits.max_seconds:
-        raise DataError(
-            f"{where}: lasts {times[-1]:g} s or longer, the limit is {limits.max_seconds:g}; cut it, or raise max_seconds"
-        )
+        words = f"lasts {times[-1]:g} s or longer, the limit is {limits.max_seconds:g}; cut it, or raise max_seconds"
+        raise VideoError(f"{where}: {words}", "too_long")
     _refuse_hdr(first.color_trc, where)
     check_size(first.width, first.height, where, limits)
     turn = turn_of(first)
@@ -208,7 +208,17 @@ def _shape(stream: Any) -> str | None:
 
 def _refuse_hdr(transfer: int, where: str) -> None:
     if transfer in HDR:
-        raise DataError(f"{where}: is HDR with the transfer {HDR[transfer]}, which needs tone mapping; convert it to SDR first")
+        words = f"is HDR with the transfer {HDR[transfer]}, which needs tone mapping; convert it to SDR first"
+        raise VideoError(f"{where}: {words}", "hdr")
+
+
+def _refuse_empty(where: str, first: Any, end: str | None, stamps: _Stamps) -> None:
+    if first is None:
+        reason = "corrupt" if stamps.kept or stamps.missing else "read_failed" if end else "no_frames"
+        words = f"no frame can be decoded ({end or 'no error is reported'}); replace the file or leave it out"
+        raise VideoError(f"{where}: {words}", reason)
+    if not stamps.kept:
+        raise VideoError(f"{where}: no frame has a time stamp; write the file again, for instance with ffmpeg -c copy", "no_times")
 
 
 def _count(number: int, what: str) -> str:
