@@ -11,10 +11,11 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from ..core.errors import DataError
+from ..video.opening import shown
 from .base import Video
 from .passing import Note, Passed, watch
 from .plan import Plan, key_of
-from .probe import probe
+from .probe import classify, probe
 from .reading import TIMELINE, clips_of, limits_key, stills_key, timeline_of, timeline_parts
 from .settings import Curation
 from .stills import Spool, stills_of
@@ -76,6 +77,7 @@ def measure(item: Item, job: Job, note: Note, avoid: Sequence[Sequence[Any]] = (
     known = store.read(item.content)
     if known is not None and (known.failed or known.limits != limits):
         known = None
+    path = Path(item.path)
     try:
         with _opened(item, job) as path:
             record, spool = _watched(path, item.content, job, known, note, avoid, spent)
@@ -92,8 +94,8 @@ def measure(item: Item, job: Job, note: Note, avoid: Sequence[Sequence[Any]] = (
                 if spool is not None:
                     spool.close()
     except DataError as error:
-        status, reason = getattr(error, "status", "error"), getattr(error, "reason", "open_failed")
-        store.write(Record(item.content, status, reason, str(error), limits))
+        words = str(error).removeprefix(f"{shown(path)}: ")  # equal content gives equal records, wherever it lies
+        store.write(Record(item.content, *classify(error), words, limits))
     return {"spent": spent.seconds}
 
 

@@ -54,7 +54,7 @@ def watch(
     with Reader(timeline, seeks=False) as reader:
         for index, picture in reader.frames():
             decoded += 1
-            frame = Frame(index, timeline.times[index], picture, reader.turn(picture))
+            frame = reader.frame(index, picture)
             for watcher in watchers:
                 if watcher.wants(frame):
                     note(watcher.name, index)

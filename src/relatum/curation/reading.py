@@ -78,4 +78,4 @@ def stills_key(recipe: Curation, plan: Plan, count: int) -> str:
 
 def clock_of(record: Record) -> Fraction:
     """Seconds of one unit of the file's clock."""
-    return Fraction(*record.facts["time_base"])
+    return Fraction(record.facts["time_base"])

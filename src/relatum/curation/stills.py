@@ -68,7 +68,7 @@ def stills_of(
         with Reader(timeline) as reader:
             for index in missing:
                 if (picture := reader.at(index)) is not None:
-                    found[index] = _jpeg(Frame(index, timeline.times[index], picture, reader.turn(picture)), settings)
+                    found[index] = _jpeg(reader.frame(index, picture), settings)
     return {clip: [data for frame in frames if (data := found[frame]) is not None] for clip, frames in wanted.items()}
 
 
