@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import judging, making, recipes
+from . import curating, judging, making, recipes
 
 __all__ = ["main"]
 
@@ -52,6 +52,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="relatum", description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"relatum {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for part in (recipes, making, judging):
+    for part in (recipes, making, judging, curating):
         part.add(verbs)
     return parser

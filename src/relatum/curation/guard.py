@@ -137,8 +137,8 @@ class Guard:
 def attend(item: Item, job: Job, guard: Guard) -> dict[str, Any]:
     """One video, whatever it does to the process: gives seconds by what they were spent on, and leaves a record in any case.
 
-    A process that ends while a measure looks at a frame is started again and goes round that place, which costs the clip around
-    it; one that ends elsewhere is tried again as often as the limits say, and then the video's status is "crash" or "timeout".
+    A process that ends, or hangs, while a measure looks at a frame is started again and goes round that place, which costs the clip
+    around it; one that ends elsewhere is tried again as often as the limits say, and then the video's status is "crash" or "timeout".
     OSError, which says that the run's own disk refuses, goes through.
     """
     places, tries = job.store.crashes(item.content), 0
@@ -148,7 +148,7 @@ def attend(item: Item, job: Job, guard: Guard) -> dict[str, Any]:
             if "raised" in found:
                 raise OSError(f"{item.path}: {found['raised']}")
             return found
-        if found.place is not None and found.place[0] != DECODING and found.status == "crash" and len(places) < PLACES:
+        if found.place is not None and found.place[0] != DECODING and len(places) < PLACES:
             places = [*places, list(found.place)]
             job.store.write_crashes(item.content, places)
             continue

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from ..core.errors import DataError
 from ..video.opening import shown
+from ..video.source import Source, opened
 from .base import Video
 from .passing import Note, Passed, watch
 from .plan import Plan, key_of
@@ -59,7 +58,7 @@ class Job:
 
     def is_done(self, content: str) -> bool:
         """Whether the store has all that this job would leave of the video. A failure is kept until limits or stages change."""
-        known = self.store.read(content)
+        known = self.store.read(content, tracks=False)
         if known is None or known.limits != limits_key(self.recipe):
             return False
         return known.failed or (known.keys == {**known.keys, **self.keys} and self.store.has_stills(content, self.stills_key))
@@ -79,7 +78,7 @@ def measure(item: Item, job: Job, note: Note, avoid: Sequence[Sequence[Any]] = (
         known = None
     path = Path(item.path)
     try:
-        with _opened(item, job) as path:
+        with opened(Source(item.path, path, item.member), scratch(job.recipe)) as path:
             record, spool = _watched(path, item.content, job, known, note, avoid, spent)
             try:
                 store.write(record)
@@ -166,21 +165,3 @@ def scratch(recipe: Curation) -> Path:
     folder = recipe.run / "store" / "scratch"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@contextmanager
-def _opened(item: Item, job: Job) -> Iterator[Path]:
-    """The file of an item; a member of a tar is copied out for as long as it is needed, under a name of ours."""
-    if item.member is None:
-        yield Path(item.path)
-        return
-    offset, size = item.member
-    try:
-        with open(item.path, "rb") as tar, NamedTemporaryFile(dir=scratch(job.recipe)) as file:
-            tar.seek(offset)
-            while size > 0 and (data := tar.read(min(size, 2**20))):
-                size -= file.write(data)
-            file.flush()
-            yield Path(file.name)
-    except FileNotFoundError as error:
-        raise DataError(f"{item.path}: no such file") from error

@@ -4,18 +4,19 @@ settings give the same bytes on any engine; what depends on the clock is in run.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..atomic import write_bytes
 from ..core.errors import DataError
-from .base import Clip
+from .base import Clip, Facts
 from .plan import Plan
-from .reading import errors_of, facts_of
-from .store import Record
+from .reading import clips_of, errors_of, facts_of
+from .store import Record, Store
 
-__all__ = ["CLIP_COLUMNS", "Columns", "clip_rows", "columns_of", "read_columns", "video_row", "write_columns"]
+__all__ = ["CLIP_COLUMNS", "Columns", "Input", "Said", "columns_of", "read_columns", "write_columns", "write_manifest"]
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -30,7 +31,67 @@ CLIP_COLUMNS = (  # before the facts
 )
 
 
-def video_row(record: Record, uri: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Input:
+    """One input and what became of it. uri: its name; path, offset, size: where it lies, in a tar file if size is not 0.
+
+    content: "" where it cannot be read. status: "ok", "duplicate" (of dup_of, the uri that stands for its content), "reject", "error".
+    """
+
+    uri: str
+    content: str
+    status: str
+    path: str = ""
+    offset: int = 0
+    size: int = 0
+    reason: str = ""
+    detail: str = ""
+    dup_of: str = ""
+    title: str = ""
+    captions: tuple[str, ...] = ()
+    license: str = ""
+    tag: str = ""
+    group: str = ""
+    note: str = ""
+
+
+Said = Mapping[str, Mapping[str, Facts]]
+"""What looks said: by look, by clip id."""
+
+
+def write_manifest(run: Path, inputs: Sequence[Input], plan: Plan, store: Store, said: Callable[[str], Said]) -> dict[str, int]:
+    """Writes sources, videos, clips and captions as the store has them; gives counts. said(content): what looks said of a video."""
+    same: dict[str, list[Input]] = {}
+    for one in inputs:
+        if one.content:
+            same.setdefault(one.content, []).append(one)
+    videos, clips, captions = [], [], []
+    for content, ones in sorted(same.items()):
+        record, uri = store.read(content), ones[0].uri
+        if record is None:
+            raise DataError(f"{store.folder}: nothing is known of {uri}; run the command again")
+        videos.append(_video_row(record, uri))
+        found = clips_of(record, plan)
+        rows, looks = _clip_rows(record, found, plan, uri), said(content)
+        for row in rows:
+            row |= {
+                f"{name}.{fact}": looks[name].get(row["clip_id"], {}).get(fact)
+                for name in looks
+                for fact in plan.looks[name].writes
+            }
+            row["error"] = "; ".join(filter(None, [row["error"], *_failures(looks, row["clip_id"])]))
+        clips += rows
+        captions += [caption for clip in found for caption in _captions(clip.id, ones, looks, plan)]
+    write_columns(run / "sources.parquet", columns_of(map(vars, inputs), Input.__dataclass_fields__))
+    write_columns(run / "videos.parquet", columns_of(videos, VIDEO_COLUMNS))
+    clips.sort(key=lambda row: row["clip_id"])
+    write_columns(run / "clips.parquet", columns_of(clips, (*CLIP_COLUMNS, *plan.facts)))
+    captions.sort(key=lambda row: (row["clip_id"], row["kind"], row["text"]))
+    write_columns(run / "captions.parquet", columns_of(captions, ("clip_id", "kind", "text", "weight")))
+    return {"sources": len(inputs), "videos": len(videos), "clips": len(clips), "captions": len(captions)}
+
+
+def _video_row(record: Record, uri: str) -> dict[str, Any]:
     """One row of videos.parquet."""
     facts, timeline = record.facts, record.facts.get("timeline", {})
     row = {name: facts.get(name) for name in VIDEO_COLUMNS}
@@ -39,7 +100,7 @@ def video_row(record: Record, uri: str) -> dict[str, Any]:
     return row | {key: value for key, value in about.items() if row[key] is None} | known
 
 
-def clip_rows(record: Record, clips: Sequence[Clip], plan: Plan, uri: str) -> list[dict[str, Any]]:
+def _clip_rows(record: Record, clips: Sequence[Clip], plan: Plan, uri: str) -> list[dict[str, Any]]:
     """Rows of clips.parquet, one a clip, with the facts of measures."""
     rows = []
     for clip, facts in zip(clips, facts_of(record, clips, plan), strict=True):
@@ -48,6 +109,20 @@ def clip_rows(record: Record, clips: Sequence[Clip], plan: Plan, uri: str) -> li
         head = {"clip_id": clip.id, "video_id": clip.content, "uri": uri, **place, **frames}
         rows.append({**head, "error": errors_of(record, clip), **facts})
     return rows
+
+
+def _failures(looks: Said, clip: str) -> Iterable[str]:
+    return (str(looks[name][clip]["error"]) for name in looks if looks[name].get(clip, {}).get("error"))
+
+
+def _captions(clip: str, same: Sequence[Input], looks: Said, plan: Plan) -> Iterable[dict[str, Any]]:
+    """The inputs' own captions are of all clips of their video; then what looks wrote of this one."""
+    for kind, texts in (("sidecar", [text for one in same for text in one.captions]), ("title", [one.title for one in same])):
+        for text in dict.fromkeys(filter(None, texts)):
+            yield {"clip_id": clip, "kind": kind, "text": text, "weight": 1.0}
+    for name in looks:
+        if text := looks[name].get(clip, {}).get("text"):
+            yield {"clip_id": clip, "kind": name, "text": text, "weight": getattr(plan.looks[name], "weight", 1.0)}
 
 
 def columns_of(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:

@@ -67,7 +67,7 @@ def map_rows(
         return
     if not ray.is_initialized():
         address = job.recipe.engine.address or None
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     count = actors or max(int(ray.cluster_resources().get("CPU", 1)), 1)

@@ -56,19 +56,19 @@ class Record:
 class Store:
     folder: Path
 
-    def read(self, content: str) -> Record | None:
-        """None where there is none, or none that can be read: then it is made again."""
+    def read(self, content: str, tracks: bool = True) -> Record | None:
+        """None where there is none, or none that can be read: then it is made again. Without tracks it costs next to nothing."""
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(self._file(content, "safetensors"), framework="numpy") as file:
                 about = json.loads((file.metadata() or {})["record"])
-                tracks: dict[str, dict[str, np.ndarray]] = {name: {} for name in about["keys"]}
-                for key in file.keys():  # noqa: SIM118 - not a mapping
+                found: dict[str, dict[str, np.ndarray]] = {name: {} for name in about["keys"]}
+                for key in file.keys() if tracks else ():  # noqa: SIM118 - not a mapping
                     name, _, array = key.rpartition("/")
-                    tracks[name][array] = file.get_tensor(key)
+                    found[name][array] = file.get_tensor(key)
             about["faults"] = [Fault(**fault) for fault in about["faults"]]
-            return Record(**about, tracks=tracks)
+            return Record(**about, tracks=found)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return None
 
