@@ -35,7 +35,7 @@ CLIP_COLUMNS = (  # before the facts
 class Input:
     """One input and what became of it. uri: its name; path, offset, size: where it lies, in a tar file if size is not 0.
 
-    content: "" where it cannot be read. status: "ok", "duplicate" (of dup_of, the uri that stands for its content), "reject", "error".
+    content: "" where it cannot be read. status: "ok", "reject", "error", or "duplicate" (dup_of: the uri that stands for its content).
     """
 
     uri: str

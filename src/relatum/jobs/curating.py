@@ -1,0 +1,165 @@
+"""`relatum curate`: from what a recipe lists to a manifest, decisions, a report and training sets."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli_w
+
+from ..atomic import make_folder, write_text
+from ..core.errors import DataError, RecipeError
+from ..core.load import load
+from ..curation.item import Item, Job
+from ..curation.manifest import Input, write_manifest
+from ..curation.plan import plan_of
+from ..curation.recipe import table_of
+from ..curation.settings import Curation
+from ..data.sources import Inputs
+from ..video.opening import VideoError
+from ..video.source import Hashes, Source, content_of
+
+__all__ = ["BAD", "Listed", "curate", "shard_of"]
+
+Say = Callable[[str], None]
+BAD = ("error", "crash", "timeout")
+EVERY = 5.0  # seconds between two words on how far it is
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the inputs list, in order. contents: SHA-256 of each, "" of one that cannot be read; faults: then why, by place."""
+
+    sources: Sequence[Source]
+    contents: Sequence[str]
+    faults: Mapping[int, VideoError]
+
+    def distinct(self) -> dict[str, Source]:
+        """The first source of each content, in ascending order of the contents."""
+        found: dict[str, Source] = {}
+        for source, content in zip(self.sources, self.contents, strict=True):
+            if content:
+                found.setdefault(content, source)
+        return dict(sorted(found.items()))
+
+    def inputs(self) -> Iterator[Input]:
+        """As the manifest has them."""
+        first: dict[str, str] = {}
+        for place, (source, content) in enumerate(zip(self.sources, self.contents, strict=True)):
+            status, reason, detail, of = "ok", "", "", ""
+            if source.fault or place in self.faults:
+                fault = self.faults.get(place)
+                status, reason = (source.status, source.reason) if fault is None else ("error", fault.reason)
+                detail = source.fault or str(fault)
+            elif (of := first.setdefault(content, source.uri)) != source.uri:
+                status, reason, detail = "duplicate", "same_content", f"the same bytes as {of}"
+            offset, size = source.member or (0, 0)
+            told = (source.title, source.captions, source.license, source.tag, source.group, source.note)
+            path = os.fsencode(source.path).decode("utf-8", "backslashreplace")
+            dup = of if status == "duplicate" else ""
+            yield Input(source.uri, content, status, path, offset, size, reason, detail, dup, *told)
+
+
+def curate(recipe: Curation, retry: Sequence[str] = (), shard: tuple[int, int] | None = None, say: Say = lambda line: None) -> Path:
+    """Runs the recipe, or goes on with it; gives the report's path (with `shard`, the run's folder).
+
+    retry: statuses ("error", "crash", "timeout") of videos that are tried again. shard: (i, n), i from 0: measure every n-th video
+    only, for job arrays on a shared disk; the command without it finds all measured and writes the rest. say: is told how it goes.
+    Whatever is wrong with a video is in the manifest; DataError where the run itself cannot go on.
+    """
+    if unknown := [status for status in retry if status not in BAD]:
+        raise RecipeError(f"--retry: no status {unknown[0]!r}; known: {', '.join(BAD)}")
+    started, run = time.perf_counter(), recipe.run
+    plan = plan_of(recipe)
+    job = Job(recipe, plan, 3)
+    make_folder(run)
+    with locked(run, "" if shard is None else f"-{shard[0]}-of-{shard[1]}"):
+        write_text(run / "curation.resolved.toml", tomli_w.dumps(table_of(recipe)))
+        listed = list_sources(recipe)
+        mine = listed.distinct()
+        say(f"{len(listed.sources)} inputs, {len(mine)} different videos")
+        if shard is not None:
+            mine = {content: source for i, (content, source) in enumerate(mine.items()) if i % shard[1] == shard[0]}
+        for content in mine:
+            known = job.store.read(content, tracks=False)
+            if known is not None and known.status in retry:
+                job.store.forget(content)
+        spent = measure_all(mine, job, say)
+        if shard is not None:
+            return run
+        (run / "run.json").unlink(missing_ok=True)  # until the tables agree again
+        counts = write_manifest(run, list(listed.inputs()), plan, job.store, lambda content: {})
+        about = {"seconds": time.perf_counter() - started, "spent": spent, "counts": counts}
+        write_text(run / "run.json", json.dumps(about, indent=1, sort_keys=True))
+    return run
+
+
+def list_sources(recipe: Curation) -> Listed:
+    """What the recipe's inputs are, and what they hold; a file that was hashed before and has not changed is not read again."""
+    sources = list(load(Inputs, recipe.input, "input").sources(recipe.folder))
+    contents, faults = ["" for _ in sources], {}
+    with Hashes(recipe.run / "hashes.json") as hashes, ThreadPoolExecutor(4) as pool:
+        asked = {}
+        for place, source in enumerate(sources):
+            if source.fault:
+                continue
+            try:
+                contents[place] = hashes.known(source) or ""
+            except VideoError as error:
+                faults[place] = error
+                continue
+            if not contents[place]:
+                asked[place] = pool.submit(content_of, source)
+        for place, found in asked.items():
+            try:
+                contents[place] = hashes.add(sources[place], found.result())
+            except VideoError as error:
+                faults[place] = error
+    return Listed(sources, contents, faults)
+
+
+def measure_all(mine: Mapping[str, Source], job: Job, say: Say) -> dict[str, float]:
+    """Has all videos measured that are not yet; gives the seconds that it took over all processes, by what they were spent on."""
+    items = [Item(content, str(source.path), source.member) for content, source in mine.items() if not job.is_done(content)]
+    say(f"{len(mine) - len(items)} videos measured already, {len(items)} to measure")
+    if job.recipe.engine.kind == "ray":
+        from ..curation.on_ray import run_ray as engine
+    else:
+        from ..curation.local import run_local as engine
+    spent: Counter[str] = Counter()
+    started = last = time.monotonic()
+    for done, (_, cost) in enumerate(engine(items, job), 1):
+        spent.update(cost["spent"])
+        if time.monotonic() - last > EVERY or done == len(items):
+            last = time.monotonic()
+            say(f"{done} of {len(items)} videos, {done / (last - started):.2f} a second")
+    return dict(spent)
+
+
+@contextmanager
+def locked(run: Path, part: str) -> Iterator[None]:
+    """Alone on a run folder (or on one shard of it); what an earlier process left behind halfway is removed. DataError else."""
+    with (run / f".lock{part}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError(f"{run}: another process works on this curation; wait for it, or name another output_dir") from None
+        yield
+
+
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    """ "2/8" as (2, 8). RecipeError for what is no part of so many."""
+    if text is None:
+        return None
+    first, _, of = text.partition("/")
+    if not (first.isdecimal() and of.isdecimal() and int(first) < int(of)):
+        raise RecipeError(f"--shard {text!r}: expected I/N, the I-th of N parts, I from 0 to N - 1")
+    return int(first), int(of)
