@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -22,6 +24,7 @@ class Entry:
     """A clip as a data set lists it. name: unique. file: relative to the reader's folder; where names it.
 
     fault: why it cannot be used, as far as the listing tells. recording: what the clip was cut from; empty where it is all of it.
+    said: by shot, captions with their weights, where each shot has its own; `captions` are then not used.
     """
 
     name: str
@@ -30,11 +33,20 @@ class Entry:
     file: str = ""
     fault: str = ""
     recording: str = ""
+    said: Sequence[Sequence[tuple[str, float]]] = ()
 
     @property
     def group(self) -> str:
         """What never stands on both sides of a split: the recording."""
         return self.recording or self.name
+
+    def caption(self, seed: int, number: int, shot: int) -> str:
+        """The caption of pair `number`, which lies in this shot: drawn from all, or by their weights from the shot's own."""
+        key = key_of(seed, "caption", self.name, number)
+        if not self.said:
+            return self.captions[key % len(self.captions)]
+        sums = list(accumulate(weight for _, weight in self.said[shot]))
+        return self.said[shot][bisect_right(sums, key / 2**63 * sums[-1], hi=len(sums) - 1)][0]
 
 
 @runtime_checkable
@@ -160,7 +172,7 @@ def _check(entry: Entry) -> None:
         entry.name.encode()
     except UnicodeEncodeError:
         raise DataError(f"{entry.where}: the name {entry.name!a} is not UTF-8; rename it") from None
-    if not entry.captions:
+    if not entry.captions and not all(entry.said or [()]):
         raise DataError(f"{entry.where}: no caption (missing or empty)")
 
 
@@ -175,7 +187,8 @@ def _rows_of(entry: Entry, clip: Clip, group: str, law: PairLaw, skipped: list[s
     slots = valid_frames(clip.times, law.grid, shots)
     count = 0
     for count, pair in enumerate(draw_pairs(slots, law, entry.name), 1):
-        yield _row(entry, clip, pair, count - 1, group, law)
+        caption = entry.caption(law.seed, count - 1, int(slots.shots[pair.slot]))
+        yield _row(entry, clip, pair, count - 1, group, law, caption)
     if count == 0:
         most = max((clip.times[stop - 1] - clip.times[start] for start, stop in shots), default=0.0)
         raise DataError(
@@ -198,14 +211,13 @@ def _least(law: PairLaw) -> float:
     return (max(reach) - min(reach)) * law.grid
 
 
-def _row(entry: Entry, clip: Clip, pair: Pair, number: int, group: str, law: PairLaw) -> Row:
+def _row(entry: Entry, clip: Clip, pair: Pair, number: int, group: str, law: PairLaw, caption: str) -> Row:
     times = clip.times
     source, target = pair.past[0], pair.future[0]
     images: dict[str, ImageRef] = {"source": clip.frame(source)}
     images |= {f"past.{j}": clip.frame(index) for j, index in enumerate(pair.past[1:], 2)}
     images |= {"target": clip.frame(target)}
     images |= {f"future.{j}": clip.frame(index) for j, index in enumerate(pair.future[1:], 2)}
-    caption = entry.captions[key_of(law.seed, "caption", entry.name, number) % len(entry.captions)]
     offset = round(times[target] - times[source], 6)
     spacing = round((times[source] - times[pair.past[-1]]) / (law.past - 1), 6) if law.past > 1 else law.spacing or offset
     facts = {"offset": offset, "spacing": spacing, "video": entry.name, "source_time": round(times[source], 6)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -99,11 +100,15 @@ class Reel:
 
 @dataclass(frozen=True)
 class Footage:
-    """An open video: a Clip. cuts: look for cuts by decoding it once; without, all is one shot, and damage shows later."""
+    """An open video: a Clip. cuts: look for cuts by decoding it once; without, all is one shot, and damage shows later.
+
+    ranges: the shots, half-open in units of the file's clock, where somebody has found them already; then nothing is looked for.
+    """
 
     film: Film
     timeline: Timeline = field(repr=False)
     cuts: bool
+    ranges: Sequence[tuple[int, int]] = ()
 
     @property
     def content(self) -> str:
@@ -121,6 +126,9 @@ class Footage:
     def shots(self) -> tuple[Sequence[tuple[int, int]], Sequence[str]]:
         """Ranges without a cut and without a frame that cannot be decoded, and what is odd about the file."""
         notes = list(self.timeline.notes)
+        if self.ranges:
+            stamps = self.timeline.stamps
+            return [(bisect_left(stamps, start), bisect_left(stamps, stop)) for start, stop in self.ranges], notes
         if not self.cuts:
             return [(0, len(self.times))], notes
         name = f"{self.content}-cuts-{_settings():x}"
@@ -135,13 +143,13 @@ class Footage:
         return Frame(self.film, index, self.times[index])
 
 
-def open_footage(path: Path, reel: Reel, cuts: bool = True, folder: str = "") -> Footage:
+def open_footage(path: Path, reel: Reel, cuts: bool = True, folder: str = "", ranges: Sequence[tuple[int, int]] = ()) -> Footage:
     """The video at `path`, from its packets or from the index in `folder`. DataError for a file that is no usable video.
 
     Entries of the index are addressed by the file's content, so that an edited file gets new ones, and a moved file keeps its own.
     """
     film = Film(path, _hash(path), folder, reel)
-    return Footage(film, film.read(), cuts)
+    return Footage(film, film.read(), cuts, ranges)
 
 
 def _hash(path: Path) -> str:
