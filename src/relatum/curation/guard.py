@@ -138,8 +138,8 @@ def attend(item: Item, job: Job, guard: Guard) -> dict[str, Any]:
     """One video, whatever it does to the process: gives seconds by what they were spent on, and leaves a record in any case.
 
     A process that ends, or hangs, while a measure looks at a frame is started again and goes round that place, which costs the clip
-    around it; one that ends elsewhere is tried again as often as the limits say, and then the video's status is "crash" or "timeout".
-    OSError, which says that the run's own disk refuses, goes through.
+    around it; one that ends elsewhere is tried again as often as the limits say, and then the video's status is "crash" or
+    "timeout". OSError, which says that the run's own disk refuses, goes through.
     """
     places, tries = job.store.crashes(item.content), 0
     while True:

@@ -35,7 +35,7 @@ CLIP_COLUMNS = (  # before the facts
 class Input:
     """One input and what became of it. uri: its name; path, offset, size: where it lies, in a tar file if size is not 0.
 
-    content: "" where it cannot be read. status: "ok", "reject", "error", or "duplicate" (dup_of: the uri that stands for its content).
+    content: "" where it cannot be read. status: "ok", "reject", "error", or "duplicate" of dup_of, the uri that stands for both.
     """
 
     uri: str
@@ -55,12 +55,12 @@ class Input:
     note: str = ""
 
 
-Said = Mapping[str, Mapping[str, Facts]]
-"""What looks said: by look, by clip id."""
+Said = Mapping[str, tuple[Facts, Sequence[str]]]
+"""What looks said, by clip id: facts under their full names, and errors in words."""
 
 
-def write_manifest(run: Path, inputs: Sequence[Input], plan: Plan, store: Store, said: Callable[[str], Said]) -> dict[str, int]:
-    """Writes sources, videos, clips and captions as the store has them; gives counts. said(content): what looks said of a video."""
+def write_manifest(run: Path, inputs: Sequence[Input], plan: Plan, store: Store, asked: Callable[[str], Said]) -> dict[str, int]:
+    """Writes sources, videos, clips and captions as the store has them; gives counts. asked: what looks said, by content."""
     same: dict[str, list[Input]] = {}
     for one in inputs:
         if one.content:
@@ -72,16 +72,13 @@ def write_manifest(run: Path, inputs: Sequence[Input], plan: Plan, store: Store,
             raise DataError(f"{store.folder}: nothing is known of {uri}; run the command again")
         videos.append(_video_row(record, uri))
         found = clips_of(record, plan)
-        rows, looks = _clip_rows(record, found, plan, uri), said(content)
+        rows, said = _clip_rows(record, found, plan, uri), asked(content)
         for row in rows:
-            row |= {
-                f"{name}.{fact}": looks[name].get(row["clip_id"], {}).get(fact)
-                for name in looks
-                for fact in plan.looks[name].writes
-            }
-            row["error"] = "; ".join(filter(None, [row["error"], *_failures(looks, row["clip_id"])]))
+            facts, errors = said.get(row["clip_id"], ({}, ()))
+            row |= facts
+            row["error"] = "; ".join(filter(None, [row["error"], *errors]))
         clips += rows
-        captions += [caption for clip in found for caption in _captions(clip.id, ones, looks, plan)]
+        captions += [caption for clip in found for caption in _captions(clip.id, ones, said, plan)]
     write_columns(run / "sources.parquet", columns_of(map(vars, inputs), Input.__dataclass_fields__))
     write_columns(run / "videos.parquet", columns_of(videos, VIDEO_COLUMNS))
     clips.sort(key=lambda row: row["clip_id"])
@@ -111,18 +108,14 @@ def _clip_rows(record: Record, clips: Sequence[Clip], plan: Plan, uri: str) -> l
     return rows
 
 
-def _failures(looks: Said, clip: str) -> Iterable[str]:
-    return (str(looks[name][clip]["error"]) for name in looks if looks[name].get(clip, {}).get("error"))
-
-
-def _captions(clip: str, same: Sequence[Input], looks: Said, plan: Plan) -> Iterable[dict[str, Any]]:
+def _captions(clip: str, same: Sequence[Input], said: Said, plan: Plan) -> Iterable[dict[str, Any]]:
     """The inputs' own captions are of all clips of their video; then what looks wrote of this one."""
     for kind, texts in (("sidecar", [text for one in same for text in one.captions]), ("title", [one.title for one in same])):
         for text in dict.fromkeys(filter(None, texts)):
             yield {"clip_id": clip, "kind": kind, "text": text, "weight": 1.0}
-    for name in looks:
-        if text := looks[name].get(clip, {}).get("text"):
-            yield {"clip_id": clip, "kind": name, "text": text, "weight": getattr(plan.looks[name], "weight", 1.0)}
+    for name, look in plan.looks.items():
+        if text := said.get(clip, ({}, ()))[0].get(f"{name}.text"):
+            yield {"clip_id": clip, "kind": name, "text": text, "weight": getattr(look, "weight", 1.0)}
 
 
 def columns_of(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:

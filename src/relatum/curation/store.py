@@ -64,7 +64,7 @@ class Store:
             with safe_open(self._file(content, "safetensors"), framework="numpy") as file:
                 about = json.loads((file.metadata() or {})["record"])
                 found: dict[str, dict[str, np.ndarray]] = {name: {} for name in about["keys"]}
-                for key in file.keys() if tracks else ():  # noqa: SIM118 - not a mapping
+                for key in file.keys() if tracks else ():
                     name, _, array = key.rpartition("/")
                     found[name][array] = file.get_tensor(key)
             about["faults"] = [Fault(**fault) for fault in about["faults"]]

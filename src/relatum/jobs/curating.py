@@ -18,16 +18,21 @@ import tomli_w
 from ..atomic import make_folder, write_text
 from ..core.errors import DataError, RecipeError
 from ..core.load import load
+from ..curation.asking import ask_all
 from ..curation.item import Item, Job
-from ..curation.manifest import Input, write_manifest
+from ..curation.judging import judge, judged, keeps_for
+from ..curation.looking import needed
+from ..curation.manifest import Input, Said, read_columns, write_manifest
 from ..curation.plan import plan_of
 from ..curation.recipe import table_of
 from ..curation.settings import Curation
+from ..curation.viewing import write_report
+from ..curation.what_if import rung_lines, what_if
 from ..data.sources import Inputs
 from ..video.opening import VideoError
 from ..video.source import Hashes, Source, content_of
 
-__all__ = ["BAD", "Listed", "curate", "shard_of"]
+__all__ = ["BAD", "Listed", "curate", "explain", "retune", "shard_of", "status"]
 
 Say = Callable[[str], None]
 BAD = ("error", "crash", "timeout")
@@ -79,7 +84,7 @@ def curate(recipe: Curation, retry: Sequence[str] = (), shard: tuple[int, int] |
         raise RecipeError(f"--retry: no status {unknown[0]!r}; known: {', '.join(BAD)}")
     started, run = time.perf_counter(), recipe.run
     plan = plan_of(recipe)
-    job = Job(recipe, plan, 3)
+    keeps, job = keeps_for(recipe, plan), Job(recipe, plan, needed(plan.looks))
     make_folder(run)
     with locked(run, "" if shard is None else f"-{shard[0]}-of-{shard[1]}"):
         write_text(run / "curation.resolved.toml", tomli_w.dumps(table_of(recipe)))
@@ -96,10 +101,52 @@ def curate(recipe: Curation, retry: Sequence[str] = (), shard: tuple[int, int] |
         if shard is not None:
             return run
         (run / "run.json").unlink(missing_ok=True)  # until the tables agree again
-        counts = write_manifest(run, list(listed.inputs()), plan, job.store, lambda content: {})
+        said = look_at_all(listed, job, spent, say)
+        counts = write_manifest(run, list(listed.inputs()), plan, job.store, lambda content: said.get(content, {}))
+        table, decisions = judge(run, keeps)
+        say("\n".join(decisions.lines))
         about = {"seconds": time.perf_counter() - started, "spent": spent, "counts": counts}
         write_text(run / "run.json", json.dumps(about, indent=1, sort_keys=True))
-    return run
+        return write_report(job, keeps, table, decisions)
+
+
+def retune(recipe: Curation) -> list[str]:
+    """Decides anew from what was measured, and writes decisions and report; gives what is kept, and what other thresholds would."""
+    plan = plan_of(recipe)
+    keeps = keeps_for(recipe, plan)
+    with locked(recipe.run, ""):
+        table, decisions = judge(recipe.run, keeps)
+        page = write_report(Job(recipe, plan, needed(plan.looks)), keeps, table, decisions)
+    return [*decisions.lines, "", *rung_lines(what_if(table, keeps, decisions)), "", f"report: {page}"]
+
+
+def status(recipe: Curation) -> list[str]:
+    """Videos by status and reason, and clips kept and dropped, as the run's tables have them."""
+    run = recipe.run
+    lines = []
+    for name in ("sources", "videos"):
+        found = read_columns(run / f"{name}.parquet")
+        counts = Counter(zip(found["status"], found["reason"], strict=True))
+        lines += [
+            f"{name}: {len(found['uri']):,}",
+            *(f"  {count:8,} {' '.join(filter(None, of))}" for of, count in sorted(counts.items())),
+        ]
+    return [*lines, *judged(run).lines]
+
+
+def explain(recipe: Curation, clip: str) -> list[str]:
+    """All facts and captions of one clip (its id, or the beginning of one), and why it is kept or dropped."""
+    run = recipe.run
+    clips, captions, decisions = read_columns(run / "clips.parquet"), read_columns(run / "captions.parquet"), judged(run)
+    places = [place for place, id in enumerate(clips["clip_id"]) if id.startswith(clip)]
+    if len(places) != 1:
+        raise DataError(f"{run}: {len(places) or 'no'} clips begin with {clip!r}; their ids are in clips.parquet and in the report")
+    place = places[0]
+    said = zip(captions["clip_id"], captions["kind"], captions["text"], strict=True)
+    words = "kept" if decisions.keep[place] else "dropped: " + "; ".join(decisions.reasons[place])
+    twin = [f"stands for it: {decisions.dup_of[place]}"] if decisions.dup_of[place] else []
+    facts = [f"{name}: {value}" for name, column in clips.items() if (value := column[place]) not in (None, "", [])]
+    return [words, *twin, *facts, *(f"caption ({kind}): {text}" for id, kind, text in said if id == clips["clip_id"][place])]
 
 
 def list_sources(recipe: Curation) -> Listed:
@@ -124,6 +171,26 @@ def list_sources(recipe: Curation) -> Listed:
             except VideoError as error:
                 faults[place] = error
     return Listed(sources, contents, faults)
+
+
+def look_at_all(listed: Listed, job: Job, spent: dict[str, float], say: Say) -> dict[str, Said]:
+    """What the recipe's looks say of all clips, by content; the seconds that they took are added to `spent`."""
+    if not job.plan.looks:
+        return {}
+    texts: dict[str, dict[str, list[str]]] = {content: {"sidecar": [], "title": []} for content in listed.distinct()}
+    for source, content in zip(listed.sources, listed.contents, strict=True):
+        if content:
+            texts[content]["sidecar"] += source.captions
+            texts[content]["title"] += [source.title] if source.title else []
+    found, last = {}, time.monotonic()
+    for content, said, seconds in ask_all(texts, job):
+        found[content] = said
+        for name, took in seconds.items():
+            spent[name] = spent.get(name, 0.0) + took
+        if time.monotonic() - last > EVERY:
+            last = time.monotonic()
+            say(f"models have looked at {len(found)} of {len(texts)} videos")
+    return found
 
 
 def measure_all(mine: Mapping[str, Source], job: Job, say: Say) -> dict[str, float]:

@@ -1,0 +1,178 @@
+"""A run's report: its tables, decisions and stills as the page wants them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .base import Keep
+from .deciding import Decisions
+from .item import Job
+from .manifest import Columns, read_columns
+from .presets import left_out
+from .report.page import write_page
+from .report.view import Clips, Cost, Curated, Filter, Rung, Step, Threshold, Trouble
+from .stages.threshold import Range
+from .what_if import Rung as Found
+from .what_if import what_if
+
+__all__ = ["write_report"]
+
+LIBRARIES = ("relatum", "av", "opencv-python-headless", "scenedetect-headless", "numpy", "torch", "transformers", "rapidocr", "ray")
+UNITS = {"motion": "short sides/s", "longest": "s"}  # by the first or the last part of a fact's name
+
+
+def write_report(job: Job, keeps: Mapping[str, Keep], table: Mapping[str, Sequence[Any]], decisions: Decisions) -> Path:
+    """Writes report.html and report.json of a run whose tables are there; gives the page's path."""
+    return write_page(job.recipe.run, _view(job, keeps, table, decisions))
+
+
+def _view(job: Job, keeps: Mapping[str, Keep], table: Mapping[str, Sequence[Any]], decisions: Decisions) -> Curated:
+    recipe, run = job.recipe, job.recipe.run
+    sources, videos, captions = (read_columns(run / f"{name}.parquet") for name in ("sources", "videos", "captions"))
+    about = _about(run)
+    facts, labels = _facts(keeps, table, decisions)
+    rungs = what_if(table, keeps, decisions)
+    name = "RECIPE"
+    return Curated(
+        name=recipe.name,
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        clips=_clips(run, table, decisions, captions),
+        steps=_steps(sources, videos),
+        filters=[_filter(name, decisions) for name in keeps],
+        thresholds=[_threshold(name, keep, decisions, rungs) for name, keep in keeps.items() if isinstance(keep, Range)],
+        facts=facts,
+        units={fact: unit for fact in facts if (unit := _unit(fact))},
+        labels=labels,
+        troubles=_troubles(sources, videos),
+        warnings=left_out(recipe.preset, job.plan.facts),
+        costs=[Cost(stage, seconds, len(videos["video_id"])) for stage, seconds in about.get("spent", {}).items()],
+        wall=about.get("seconds"),
+        workers=recipe.engine.workers,
+        commands={"Run again": f"relatum curate {name}", "Retune": f"relatum curate {name} --retune -o keep.NAME.SETTING=VALUE"},
+        identities={name: job.plan.measure_key(name) for name in job.plan.measures} | about.get("identities", {}),
+        versions=_versions(),
+        recipe=recipe.source,
+        stills=_Stills(job, dict(zip(table["id"], table["video"], strict=True))),
+    )
+
+
+class _Stills:
+    """JPEG files of a clip by its id."""
+
+    def __init__(self, job: Job, videos: Mapping[str, str]) -> None:
+        self.job, self.videos = job, videos
+
+    def __call__(self, clip: str) -> Sequence[bytes]:
+        found = self.job.store.stills(self.videos[clip], self.job.stills_key, clip)
+        middle = [found[(len(found) - 1) // 2]] if len(found) > 2 else []
+        return [*found[:1], *middle, *(found[-1:] if len(found) > 1 else [])]
+
+
+def _about(run: Path) -> dict[str, Any]:
+    """run.json, as far as there is one."""
+    try:
+        return json.loads((run / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _clips(run: Path, table: Mapping[str, Sequence[Any]], decisions: Decisions, captions: Columns) -> Clips:
+    said: dict[str, list[tuple[str, str]]] = {}
+    for clip, kind, text in zip(captions["clip_id"], captions["kind"], captions["text"], strict=True):
+        said.setdefault(clip, []).append((kind, text))
+    return Clips(
+        id=list(table["id"]),
+        video=read_columns(run / "clips.parquet")["uri"],
+        start=np.array(table["start"], np.float64),
+        end=np.array(table["end"], np.float64),
+        keep=decisions.keep,
+        twin=list(decisions.dup_of),
+        errors={clip: error for clip, error in zip(table["id"], table["error"], strict=True) if error},
+        captions=lambda clip: said.get(clip, ()),
+    )
+
+
+def _steps(sources: Columns, videos: Columns) -> list[Step]:
+    lost = Counter(reason or status for status, reason in zip(sources["status"], sources["reason"], strict=True) if status != "ok")
+    failed = [status not in ("ok", "partial") for status in videos["status"]]
+    refused = Counter(reason for reason, out in zip(videos["reason"], failed, strict=True) if out)
+    seconds = sum(length for length, out in zip(videos["duration_s"], failed, strict=True) if not out)
+    return [
+        Step("inputs", len(sources["uri"])),
+        Step("different videos", len(failed), dict(lost)),
+        Step("videos measured", len(failed) - sum(failed), dict(refused), seconds),
+    ]
+
+
+def _filter(name: str, decisions: Decisions) -> Filter:
+    prefix, found = f"{name}: ", decisions.thresholds.get(name, {})
+    why = [
+        next((reason.removeprefix(prefix) for reason in reasons if reason.startswith(prefix)), None)
+        for reasons in decisions.reasons
+    ]
+    return Filter(name, found.get("line", ""), why, found.get("clips_without_it") or 0)
+
+
+def _threshold(name: str, keep: Range, decisions: Decisions, rungs: Sequence[Found]) -> Threshold:
+    found = decisions.thresholds[name]
+    mine = [rung for rung in rungs if rung.keep == name and rung.value is not None]
+    ladder = [Rung(rung.value or 0.0, rung.alone, rung.together, rung.drops / max(rung.clips, 1), rung.now) for rung in mine]
+    return Threshold(name, keep.fact, found.get("at_least"), found.get("at_most"), found.get("line", ""), ladder)
+
+
+def _facts(
+    keeps: Mapping[str, Keep], table: Mapping[str, Sequence[Any]], decisions: Decisions
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, tuple[int, int]]]]:
+    """(numbers by fact, NaN where missing; words by fact with how many clips have them and how many of these are kept)."""
+    ranges = {keep.fact: keep for keep in keeps.values() if isinstance(keep, Range)}
+    numbers, labels = {}, {}
+    for fact in (name for name in table if "." in name):
+        known = [value for value in table[fact] if value is not None]
+        if fact in ranges:
+            numbers[fact] = ranges[fact].numbers(table)
+        elif not known or isinstance(known[0], int | float):
+            numbers[fact] = np.array([np.nan if value is None else value for value in table[fact]], np.float64)
+        elif isinstance(known[0], str) and len(set(known)) <= 12:
+            counts = Counter(known)
+            kept = Counter(value for value, keep in zip(table[fact], decisions.keep, strict=True) if keep and value is not None)
+            labels[fact] = {word: (counts[word], kept[word]) for word in sorted(counts)}
+    return numbers, labels
+
+
+def _unit(fact: str) -> str:
+    first, _, last = fact.partition(".")
+    return UNITS.get(last, "" if last == "still" else UNITS.get(first, ""))
+
+
+def _troubles(sources: Columns, videos: Columns) -> list[Trouble]:
+    columns = ("status", "reason", "detail")
+    found = [
+        Trouble(uri, *about)
+        for of in (sources, videos)
+        for uri, *about in zip(of["uri"], *(of[name] for name in columns), strict=True)
+        if about[0] not in ("ok", "duplicate")
+    ]
+    twins = [
+        Trouble(uri, status, reason, detail)
+        for uri, status, reason, detail in zip(sources["uri"], *(sources[name] for name in columns), strict=True)
+        if status == "duplicate"
+    ]
+    return [*found, *twins]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
