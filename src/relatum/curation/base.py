@@ -151,13 +151,15 @@ class Look(Protocol):
 class Verdict:
     """drops: by clip, why it is dropped, or None. line: the resolved threshold in words ("motion.mean >= 0.0213 (25 %)").
 
-    missing: places of clips without the fact, of which the recipe says what happens to them.
+    missing: places of clips without the fact, of which the recipe says what happens to them. dup_of: by the place of a clip that
+    is dropped for another one, that one's place.
     """
 
     drops: Sequence[str | None]
     line: str
     missing: Sequence[int] = ()
     thresholds: Mapping[str, Any] | None = None
+    dup_of: Mapping[int, int] | None = None
 
 
 @runtime_checkable
@@ -165,7 +167,8 @@ class Keep(Protocol):
     """Decides from facts, of all clips at once, so that a threshold may be a percentile and a duplicate know its twin.
 
     Registered with @stage. needs: full names of the facts that it reads. table: columns by full name, one entry a clip, in order
-    of clip ids; besides facts there are "id", "video", "start", "end", "seconds".
+    of clip ids; besides facts there are "id", "video", "start", "end", "seconds" and "kept": whether all keeps before it keep the
+    clip. One that needs "kept" is judged after all that do not.
     """
 
     @property
