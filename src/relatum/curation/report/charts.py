@@ -98,13 +98,17 @@ class _Plot:
         for tick in [] if self.small else [t for t in even(0, self.most, 5) if t and t == round(t)]:
             parts.append(rule.format(_short(self.left), _short(self.right), _short(self.y(tick))))
             parts.append(side.format(_short(self.left - 7), _short(self.y(tick) + 4), count(round(tick))))
-        below = Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>')
+        below = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>')
         ticks = [(self.x(tick), figure(tick, 4)) for tick in self._ticks()]
         if sum(self.bins.below):
-            ticks = [(self.left + SIDE / 2 - 3, "0" if self.bins.log else "<"), *(t for t in ticks if t[0] > self.inner[0] + 14)]
+            ticks = [(self.left + SIDE / 2 - 3, "0" if self.bins.log else "<"), *(t for t in ticks if t[0] > self.inner[0] + 20)]
         if sum(self.bins.above):
-            ticks = [*(t for t in ticks if t[0] < self.inner[1] - 14), (self.right - SIDE / 2 + 3, ">")]
-        return [*parts, *(below.format(_short(x), _short(self.bottom + 16), text) for x, text in ticks)]
+            ticks = [*(t for t in ticks if t[0] < self.inner[1] - 20), (self.right - SIDE / 2 + 3, ">")]
+        parts += [below.format(_short(x), _short(self.bottom + 16), self._anchor(x), text) for x, text in ticks]
+        return parts
+
+    def _anchor(self, x: float) -> str:
+        return "start" if x < self.left + 8 else "end" if x > self.right - 8 else "middle"
 
     def _ticks(self) -> list[float]:
         low, high = float(self.bins.edges[0]), float(self.bins.edges[-1])

@@ -43,7 +43,7 @@ def histogram(values: np.ndarray, keep: np.ndarray, at: Sequence[float] = (), co
     if not len(found):
         return Bins(np.zeros(1), np.zeros(0, int), np.zeros(0, int), missing=missing)
     positive = found[found > 0]
-    log = found.min() >= 0 and all(mark > 0 for mark in at) and _reach(positive) > 30
+    log = bool(found.min() >= 0) and all(mark > 0 for mark in at) and _reach(positive) > 30
     edges = _edges(positive if log else found, at, log, count or min(48, max(12, math.ceil(2 * len(found) ** 0.5))))
     for end in edges[[0, -1]]:
         found[np.abs(found - end) <= 1e-9 * abs(end)] = end  # rounding shall not push what lies on an end over it
@@ -74,21 +74,25 @@ def _edges(found: np.ndarray, marks: Sequence[float], log: bool, count: int) -> 
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-300):
         room = abs(high) / 10 or 0.5
         low, high = low - room, high + room
-    anchors: list[float] = sorted({*at, 0.0} if low == 0 and not log else {*at}) or [low]
-    edges = _through(anchors, low, high, (high - low) / count)
+    edges = _through(at, low, high, (high - low) / count)
     edges = 10**edges if log else edges
     for mark in marks:
         edges[np.abs(edges - mark).argmin()] = mark
     return edges
 
 
-def _through(anchors: Sequence[float], low: float, high: float, width: float) -> np.ndarray:
-    """Even edges from low or below it to high or above it, of about this width; one is the first anchor, and one the last if they
-    lie apart."""
-    apart = anchors[-1] - anchors[0]
-    width = apart / round(apart / width) if apart > width else width
-    before, after = (math.ceil(side / width - 1e-9) for side in (anchors[0] - low, high - anchors[0]))
-    return anchors[0] + width * np.arange(-before, after + 1)
+def _through(at: Sequence[float], low: float, high: float, width: float) -> np.ndarray:
+    """Edges from low to high, even by about this width but for the outer bins, through all of `at`; none of these is an end."""
+    if not at:
+        return np.linspace(low, high, round((high - low) / width) + 1)
+    apart = max(at) - min(at)
+    width = apart / max(1, round(apart / width)) if apart > width / 2 else width
+    low, high = low - width * (min(at) - low < width / 1e6), high + width * (high - max(at) < width / 1e6)
+    before, after = math.ceil((min(at) - low) / width), math.ceil((high - min(at)) / width)
+    grid = min(at) + width * np.arange(-before, after + 1)
+    clear = (grid > low + width / 4) & (grid < high - width / 4)
+    clear &= np.abs(grid[:, None] - np.array(at)).min(1) > width / 1e6
+    return np.unique(np.array([low, high, *at, *grid[clear]]))
 
 
 def marks(view: Curated, fact: str) -> list[float]:

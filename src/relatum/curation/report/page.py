@@ -172,8 +172,8 @@ class Page:
     def small(self, fact: str) -> Markup:
         return charts.histogram_chart(self.bins(fact), fact, width=280, height=104, small=True)
 
-    def with_unit(self, value: float | None, fact: str) -> str:
-        return " ".join(filter(None, (figure(value), self.view.units.get(fact, ""))))
+    def with_unit(self, value: float | None, fact: str, digits: int = 3) -> str:
+        return " ".join(filter(None, (figure(value, digits), self.view.units.get(fact, ""))))
 
     def asks(self, line: Threshold) -> str:
         sides = [("≥", line.low), ("≤", line.high)]
@@ -219,13 +219,15 @@ class Page:
 
     def _values(self, rail: Rail, at: int) -> list[str]:
         if rail.line is not None:
-            return [self._value(rail.line.fact, at)]
+            value = float(self.view.facts[rail.line.fact][at])
+            limits = {figure(limit) for limit in (rail.line.low, rail.line.high) if limit not in (None, value)}
+            return [self._value(rail.line.fact, at, 6 if figure(value) in limits else 3)]
         if rail.about == "dropped":
             return [short(found.why[at] or "", 120) for found in self.view.filters if found.name == rail.of]
         return []
 
-    def _value(self, fact: str, at: int) -> str:
-        return f"{fact} {self.with_unit(float(self.view.facts[fact][at]), fact)}"
+    def _value(self, fact: str, at: int, digits: int = 3) -> str:
+        return f"{fact} {self.with_unit(float(self.view.facts[fact][at]), fact, digits)}"
 
     def troubles(self) -> list[tuple[str, str, int]]:
         """(status, reason, count), most frequent first."""

@@ -34,15 +34,18 @@ class Rail:
 
 
 def rails(view: Curated, most: int = STRIPS) -> list[Rail]:
-    """All rows of the page, with `most` clips together: each row gets clips in turn until all are spent."""
+    """All rows of the page, with `most` clips together: the other rows get clips by turns when duplicates have theirs."""
     wanted = [rail for line in view.thresholds for rail in _around(view, line)]
     near = {at for rail in wanted for at in rail.clips[:4]}
     wanted += [_dropped(view, found, near) for found in view.filters]
     wanted += [_kept(view)]
-    wanted += [Rail("twins", "", group[:4], total=len(group)) for group in groups(view.clips.id, view.clips.twin)[:8]]
+    twins = [
+        Rail("twins", "", group[:4], total=len(group)) for group in groups(view.clips.id, view.clips.twin)[: min(6, most // 12)]
+    ]
+    most -= sum(len(rail.clips) for rail in twins)
     limits = shares([min(len(rail.clips), 12 if rail.about == "kept" else 4) for rail in wanted], most)
     cut = [Rail(r.about, r.title, r.clips[:limit], r.of, r.line, r.total) for r, limit in zip(wanted, limits, strict=True)]
-    return [rail for rail in cut if len(rail.clips) > (rail.about == "twins")]
+    return [rail for rail in cut + twins if rail.clips]
 
 
 def _around(view: Curated, line: Threshold) -> list[Rail]:
