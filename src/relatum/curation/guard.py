@@ -141,7 +141,8 @@ def attend(item: Item, job: Job, guard: Guard) -> dict[str, Any]:
     around it; one that ends elsewhere is tried again as often as the limits say, and then the video's status is "crash" or
     "timeout". OSError, which says that the run's own disk refuses, goes through.
     """
-    places, tries = job.store.crashes(item.content), 0
+    keys, tries = job.keys, 0
+    places = [[stage, frame, key] for stage, frame, key in job.store.crashes(item.content) if keys.get(stage) == key]
     while True:
         found = guard.ask(item, places)
         if not isinstance(found, _Ended):
@@ -149,7 +150,7 @@ def attend(item: Item, job: Job, guard: Guard) -> dict[str, Any]:
                 raise OSError(f"{item.path}: {found['raised']}")
             return found
         if found.place is not None and found.place[0] != DECODING and len(places) < PLACES:
-            places = [*places, list(found.place)]
+            places = [*places, [*found.place, keys[found.place[0]]]]
             job.store.write_crashes(item.content, places)
             continue
         tries += 1

@@ -74,7 +74,7 @@ def measure(item: Item, job: Job, note: Note, avoid: Sequence[Sequence[Any]] = (
     spent = _Clock()
     store, limits = job.store, limits_key(job.recipe)
     known = store.read(item.content)
-    if known is not None and (known.failed or known.limits != limits):
+    if known is not None and not known.tracks:
         known = None
     path = Path(item.path)
     try:
@@ -94,24 +94,28 @@ def measure(item: Item, job: Job, note: Note, avoid: Sequence[Sequence[Any]] = (
                     spool.close()
     except DataError as error:
         words = str(error).removeprefix(f"{shown(path)}: ")  # equal content gives equal records, wherever it lies
-        store.write(Record(item.content, *classify(error), words, limits))
+        status, reason = classify(error)
+        about = {"status": status, "reason": reason, "detail": words, "limits": limits}
+        store.write(replace(known, **about) if known is not None else Record(item.content, **about))
     return {"spent": spent.seconds}
 
 
 def _watched(
     path: Path, content: str, job: Job, known: Record | None, note: Note, avoid: Sequence[Sequence[Any]], spent: _Clock
 ) -> tuple[Record, Spool | None]:
-    """The video's record with all tracks that the job wants, those that were there taken over; the spool, where one was filled."""
+    """The video's record with all tracks that the job wants, those that were there taken over; the spool, where one was filled.
+
+    Held against the limits anew: other limits than before decode nothing again.
+    """
     due = [name for name, key in job.keys.items() if known is None or known.keys.get(name) != key]
-    if known is not None and not due:
-        return known, None
-    note("probe", 0)
     timeline, facts = probe(path, job.recipe.limits)
     spent("probe")
-    spool = Spool(job.recipe.stills, scratch(job.recipe)) if STILLS in due else None
-    measures = {name: job.plan.measures[name] for name in due if name in job.plan.measures}
-    passed = watch(Video(content, timeline), measures, spool, note, avoid)
-    spent.split("decode", passed.seconds)
+    spool, passed = None, Passed({}, (), known.facts["decoded"] if known else 0, known.facts["decode_errors"] if known else 0)
+    if due:
+        spool = Spool(job.recipe.stills, scratch(job.recipe)) if STILLS in due else None
+        measures = {name: job.plan.measures[name] for name in due if name in job.plan.measures}
+        passed = watch(Video(content, timeline), measures, spool, note, avoid)
+        spent.split("decode", passed.seconds)
     single, frames = timeline_parts(timeline)
     new = {**passed.tracks, TIMELINE: frames, **({STILLS: spool.track()} if spool else {})}
     old = known.tracks if known is not None else {}
@@ -122,12 +126,12 @@ def _watched(
         reason,
         detail,
         limits_key(job.recipe),
-        {**facts, "timeline": single, "decode_errors": passed.lost, "frames": len(timeline.times)},
+        {**facts, "timeline": single, "decoded": passed.decoded, "decode_errors": passed.lost},
         job.keys,
         [*(fault for fault in (known.faults if known else ()) if fault.stage not in due), *passed.faults],
         {name: new.get(name, old.get(name, {})) for name in job.keys},
     )
-    return (record if not record.failed else replace(record, keys={}, tracks={})), spool
+    return record, spool
 
 
 def _judged(passed: Passed, recipe: Curation) -> tuple[str, str, str]:

@@ -49,7 +49,7 @@ def watch(
     """
     timeline = video.timeline
     watchers = [_Watcher(name, measure, video) for name, measure in measures.items()]
-    left_out = {(str(stage), int(index)) for stage, index in avoid}
+    left_out = {(str(stage), int(index)) for stage, index, *_ in avoid}
     decoded, stilled = 0, 0.0
     with Reader(timeline, seeks=False) as reader:
         for index, picture in reader.frames():

@@ -114,7 +114,7 @@ class Store:
         write_text(self._file(content, f"{name}-{key}.json"), json.dumps(facts, sort_keys=True))
 
     def crashes(self, content: str) -> list[list[Any]]:
-        """[stage, frame] where a process that watched this video ended, each once; they are gone round on the next attempt."""
+        """[stage, frame, the stage's key] where a process that watched this video ended; the next attempt goes round them."""
         try:
             return json.loads(self._file(content, "crashes.json").read_text("utf-8"))
         except (OSError, ValueError):

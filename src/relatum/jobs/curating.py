@@ -76,8 +76,9 @@ class Listed:
 def curate(recipe: Curation, retry: Sequence[str] = (), shard: tuple[int, int] | None = None, say: Say = lambda line: None) -> Path:
     """Runs the recipe, or goes on with it; gives the report's path (with `shard`, the run's folder).
 
-    retry: statuses ("error", "crash", "timeout") of videos that are tried again. shard: (i, n), i from 0: measure every n-th video
-    only, for job arrays on a shared disk; the command without it finds all measured and writes the rest. say: is told how it goes.
+    retry: statuses ("error", "crash", "timeout") of videos that are tried again, and with them all of which a stage failed.
+    shard: (i, n), i from 0: measure every n-th video only, for job arrays on a shared disk; the command without it finds all
+    measured and writes the rest. say: is told how it goes.
     Whatever is wrong with a video is in the manifest; DataError where the run itself cannot go on.
     """
     if unknown := [status for status in retry if status not in BAD]:
@@ -95,7 +96,7 @@ def curate(recipe: Curation, retry: Sequence[str] = (), shard: tuple[int, int] |
             mine = {content: source for i, (content, source) in enumerate(mine.items()) if i % shard[1] == shard[0]}
         for content in mine:
             known = job.store.read(content, tracks=False)
-            if known is not None and known.status in retry:
+            if known is not None and (known.status in retry or (retry and known.faults)):
                 job.store.forget(content)
         spent = measure_all(mine, job, say)
         if shard is not None:
