@@ -23,11 +23,15 @@ def shipped() -> dict[str, Path]:
 
 
 def read_curation(source: str | Path, overrides: Sequence[str] = ()) -> Curation:
-    """A curation recipe from a file, or a shipped one by name. RecipeError names file and key of whatever does not fit."""
+    """A curation recipe from a file, or a shipped one by name. RecipeError names file and key of whatever does not fit.
+
+    Its paths are relative to its own folder, those of a shipped one to the folder that one is in.
+    """
     path = find_recipe(source, shipped())
     table, text = read_table(path, overrides)
+    folder = Path.cwd() if path in shipped().values() else path.resolve().parent
     try:
-        return dataclasses.replace(curation_of(table, path.resolve().parent), source=text)
+        return dataclasses.replace(curation_of(table, folder), source=text)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
 
