@@ -65,7 +65,8 @@ def classify(error: DataError) -> tuple[str, str]:
 def _refuse(timeline: Timeline, limits: Limits) -> None:
     where, frames, short = shown(timeline.path), len(timeline.times), min(timeline.width, timeline.height)
     if frames < FEW:
-        raise VideoError(f"{where}: has {frames} frame{'s' if frames > 1 else ''}, a video has {FEW} or more", "too_short")
+        notes = f" ({'; '.join(timeline.notes)})" if timeline.notes else ""
+        raise VideoError(f"{where}: has {frames} frame{'s' if frames > 1 else ''}, a video {FEW} or more{notes}", "too_short")
     if timeline.duration < limits.min_seconds - 1e-6:
         words = f"lasts {timeline.duration:.3g} s, less than min_seconds = {limits.min_seconds:g}"
         raise VideoError(f"{where}: {words}", "too_short")

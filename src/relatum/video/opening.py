@@ -63,7 +63,7 @@ def open_video(path: Path, limits: Limits) -> Iterator[tuple[Any, Any]]:
     options = {
         "format_whitelist": ",".join(CONTAINERS),
         "protocol_whitelist": "file",
-        "max_pixels": str(max(int(limits.max_megapixels * 4e6), 10**6)),  # of what a damaged stream may claim
+        "max_pixels": str(min(max(int(limits.max_megapixels * 4e6), 10**6), 2**31 - 1)),  # of what a damaged stream may claim
     }
     try:
         container = av.open(f"file:{file}", options=options, metadata_errors="replace")
@@ -142,7 +142,7 @@ def _stream(container: Any, where: str, limits: Limits, max_pixels: str) -> Any:
 
 def check_size(width: int, height: int, where: str, limits: Limits) -> None:
     if width <= 0 or height <= 0:
-        words = f"its video stream states no frame size ({width} x {height}); the file may be damaged"
+        words = f"its video stream states no frame size ({width} x {height}), or one that cannot be; the file may be damaged"
         raise VideoError(f"{where}: {words}", "corrupt")
     if width * height > limits.max_megapixels * 1e6:
         found = f"{width} x {height} = {width * height / 1e6:.3g} megapixels a frame"
