@@ -67,7 +67,8 @@ def test_the_sentence_and_the_counts():
     numbers = numbers_of(view)
     assert numbers["clips"] == {"count": 4, "seconds": 14.0, "kept": 1, "kept_seconds": 5.0}
     assert [(f["dropped"], f["only_by_this"], f["missing"]) for f in numbers["filters"]] == [(2, 1, 0), (2, 1, 1)]
-    assert numbers["thresholds"][0]["ladder"][1] == {"value": 0.2, "alone": 2, "together": 1, "share": 0.5, "current": True}
+    rung = numbers["thresholds"][0]["ladder"][1]
+    assert rung == {"value": 0.2, "alone": 2, "together": 1, "share": 0.5, "current": True, "sign": ""}
 
 
 def test_the_clips_beside_a_threshold():
@@ -78,6 +79,16 @@ def test_the_clips_beside_a_threshold():
     assert found[("past", "text")] == ["c", "b"]
     assert found[("kept", "")] == ["d"]
     assert len(rails(tiny(), most=3)) == 3
+
+
+def test_a_range_without_a_threshold():
+    """Too few clips for a percentile: its fact is drawn, without a line, and nothing stands near to it."""
+    view = tiny(thresholds=(Threshold("motion", "motion.mean", ladder=[Rung(0.3, 1, 1, 0.75, False, "≤")]),))
+    page = html_of(view)
+    assert "motion.mean has no threshold" in page
+    assert "≤ 0.3" in page
+    assert 'class="limit"' not in page
+    assert {rail.about for rail in rails(view)} == {"dropped", "kept"}
 
 
 def test_text_from_users_is_escaped_everywhere():

@@ -177,7 +177,8 @@ class Page:
 
     def asks(self, line: Threshold) -> str:
         sides = [("≥", line.low), ("≤", line.high)]
-        return " and ".join(f"{sign} {self.with_unit(value, line.fact)}" for sign, value in sides if value is not None)
+        asked = [f"{sign} {self.with_unit(value, line.fact)}" for sign, value in sides if value is not None]
+        return " and ".join(asked) or "has no threshold"
 
     def is_about_twins(self, found: Filter) -> bool:
         return self.groups > 0 and not self.lines(found) and not self.rails_of(found.name)

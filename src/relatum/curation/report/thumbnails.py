@@ -51,10 +51,12 @@ def rails(view: Curated, most: int = STRIPS) -> list[Rail]:
 def _around(view: Curated, line: Threshold) -> list[Rail]:
     """The clips nearest to a threshold on both sides: kept ones of those that pass, and those that only it drops before others."""
     values, clips = view.facts[line.fact], view.clips
+    limits = [limit for limit in (line.low, line.high) if limit is not None]
+    if not limits:
+        return []
     hits = dropped_by(view.filters, len(clips))
     inside, known = passes(values, line.low, line.high), np.isfinite(values)
-    limits = [limit for limit in (line.low, line.high) if limit is not None]
-    away = np.min([np.abs(values - limit) for limit in limits], 0) if limits else np.zeros(len(clips))
+    away = np.min([np.abs(values - limit) for limit in limits], 0)
     drops = next(found.drops for found in view.filters if found.name == line.filter)
     out = known & ~inside & drops
     alone = out & (hits == 1)
@@ -120,7 +122,7 @@ def strip(stills: Sequence[bytes]) -> tuple[str, int, int] | None:
         pictures.append(picture)
     if not pictures:
         return None
-    whole = Image.new("RGB", (sum(p.width for p in pictures) + 2 * len(pictures) - 2, max(p.height for p in pictures)))
+    whole = Image.new("RGB", (sum(p.width for p in pictures) + 2 * len(pictures) - 2, max(p.height for p in pictures)), "gray")
     at = 0
     for picture in pictures:
         whole.paste(picture, (at, 0))

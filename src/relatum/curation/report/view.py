@@ -29,13 +29,14 @@ class Step:
 @dataclass(frozen=True)
 class Rung:
     """If the threshold stood at `value`: clips kept were it the only one, and with all others as they are. share: of the clips
-    that it alone would drop, 0 to 1."""
+    that it alone would drop, 0 to 1. sign: "≥" or "≤", where a threshold has both."""
 
     value: float
     alone: int
     together: int
     share: float | None = None
     current: bool = False
+    sign: str = ""
 
 
 @dataclass(frozen=True)
