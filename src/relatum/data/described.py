@@ -139,18 +139,16 @@ def merged(first: Told, second: Told) -> Told:
 def beside(video: Path, follow: bool, names: Collection[str] | None = None) -> Told:
     """What NAME.txt (each line a caption) and NAME.json (an object) beside NAME.mp4 say. names: what the folder holds, if known."""
     found = Told()
-    for suffix in (".txt", ".json"):
-        path = video.with_suffix(suffix)
+    for path in (video.with_suffix(".txt"), video.with_suffix(".json")):
         if path == video or not (path.name in names if names is not None else os.path.lexists(path)):
             continue
         try:
             if path.is_symlink() and not follow:
                 raise DataError("is a symbolic link, and follow_symlinks is false")
             with open_regular(path) as file:
-                data = file.read(MOST + 1)
-            found = merged(found, told_by(suffix, data))
+                found = merged(found, told_by(path.suffix, file.read(MOST + 1)))
         except (DataError, OSError) as error:
-            found = replace(found, note=f"{brief(path.name)}: {error}")
+            found = replace(found, note="; ".join(filter(None, [found.note, f"{brief(path.name)}: {error}"])))
     return found
 
 

@@ -122,9 +122,11 @@ class Walk:
         named = bool(self.pattern) and suffix != "" and PurePosixPath(self.pattern[-1]).suffix == suffix
         wanted = named or suffix == ".tar" or self._is_video(here)
         reason, fault = ("", "") if entry.is_file(follow_symlinks=False) else fault_of(path, self.follow) or ("", "")
+        beside = entry.name == METADATA or (suffix in (".txt", ".json") and PurePosixPath(entry.name).stem in stems)
+        if beside and not wanted:
+            return  # it is read, and what is wrong with it said, elsewhere
         if not wanted and reason in ("", "link") and os.path.isfile(path):
-            if not (suffix in (".txt", ".json") and PurePosixPath(entry.name).stem in stems) and entry.name != METADATA:
-                self._others.add(here)
+            self._others.add(here)
         elif reason:
             self._told.pop(here, None)
             yield self._fault(here, reason, fault)
