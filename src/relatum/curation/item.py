@@ -95,8 +95,8 @@ def measure(item: Item, job: Job, note: Note, avoid: Sequence[Sequence[Any]] = (
     except DataError as error:
         words = str(error).removeprefix(f"{shown(path)}: ")  # equal content gives equal records, wherever it lies
         status, reason = classify(error)
-        about = {"status": status, "reason": reason, "detail": words, "limits": limits}
-        store.write(replace(known, **about) if known is not None else Record(item.content, **about))
+        known = known or Record(item.content, status)
+        store.write(replace(known, status=status, reason=reason, detail=words, limits=limits))
     return {"spent": spent.seconds}
 
 
