@@ -16,7 +16,7 @@ from .clips import captions_of
 from .refs import brief
 from .tables import Line, read_csv, read_jsonl, utf8
 
-__all__ = ["ROLES", "TABLES", "Told", "beside", "lines_of", "merged", "roles_of", "told", "told_by"]
+__all__ = ["NOTHING", "ROLES", "TABLES", "Told", "beside", "lines_of", "merged", "roles_of", "told", "told_by"]
 
 # Columns that are recognized by themselves; of a path the first that is there, of captions all.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -41,6 +41,9 @@ class Told:
     tag: str = ""
     group: str = ""
     note: str = ""
+
+
+NOTHING = Told()
 
 
 def lines_of(table: Path, columns: Collection[str]) -> Iterator[Line]:
@@ -129,6 +132,8 @@ def _texts(value: Any, what: str, many: bool) -> list[str]:
 
 def merged(first: Told, second: Told) -> Told:
     """Both, with the captions of both; where they differ in a word, the first's. DataError for two groups."""
+    if NOTHING in (first, second):
+        return second if first == NOTHING else first
     if first.group and second.group and first.group != second.group:
         raise DataError(f"two rows are of different groups, {brief(first.group)} and {brief(second.group)}")
     words = {name: getattr(first, name) or getattr(second, name) for name in ("title", "license", "tag", "group")}
@@ -138,9 +143,13 @@ def merged(first: Told, second: Told) -> Told:
 
 def beside(video: Path, follow: bool, names: Collection[str] | None = None) -> Told:
     """What NAME.txt (each line a caption) and NAME.json (an object) beside NAME.mp4 say. names: what the folder holds, if known."""
-    found = Told()
-    for path in (video.with_suffix(".txt"), video.with_suffix(".json")):
-        if path == video or not (path.name in names if names is not None else os.path.lexists(path)):
+    found = NOTHING
+    stem, suffix = os.path.splitext(video.name)
+    for other in (".txt", ".json"):
+        if other == suffix or (names is not None and stem + other not in names):
+            continue
+        path = video.with_name(stem + other)
+        if names is None and not os.path.lexists(path):
             continue
         try:
             if path.is_symlink() and not follow:

@@ -13,7 +13,7 @@ from ..core.errors import DataError, RecipeError
 from ..core.load import near
 from ..video.opening import SUFFIXES
 from ..video.source import Hashes, Source, content_of, open_regular, opened
-from .described import ROLES, TABLES, Told, beside, lines_of, merged, roles_of, told, told_by
+from .described import NOTHING, ROLES, TABLES, Told, beside, lines_of, merged, roles_of, told, told_by
 from .tables import Line
 from .tars import Member, members_of
 from .walking import Found, Others, Walk, fault_of, pattern_of, printable
@@ -124,13 +124,13 @@ class Inputs:
         """One path of a list or a table. said: by the table."""
         if fault := fault_of(path, True, text):
             shown = text if "://" in text else name  # of an address a path would lose a slash
-            yield Source(printable(shown), path, **vars(said or Told()), reason=fault[0], fault=fault[1])
+            yield Source(printable(shown), path, **vars(said or NOTHING), reason=fault[0], fault=fault[1])
         elif said is None and path.suffix.lower() == ".tar":
             yield from self._shard(path, name)
         else:
-            by_side = beside(path, True) if said is None or not said.captions else Told()
+            by_side = beside(path, True) if said is None or not said.captions else NOTHING
             try:
-                yield Source(printable(name), path, **vars(merged(said or Told(), by_side)))
+                yield Source(printable(name), path, **vars(merged(said or NOTHING, by_side)))
             except DataError as error:
                 yield Source(printable(name), path, reason="bad_row", fault=str(error))
 
@@ -144,7 +144,7 @@ class Inputs:
         for line in lines:
             try:
                 text = _path_of(line, roles["path"][0])
-                rows[text] = merged(rows.get(text, Told()), told(line.values, roles))
+                rows[text] = merged(rows.get(text, NOTHING), told(line.values, roles))
             except DataError as error:
                 faults.append(Source(f"{where}:{line.number}", file, reason="bad_row", fault=str(error)))
         for text, said in rows.items():
@@ -204,7 +204,7 @@ def _key(name: str) -> str:
 
 
 def _told_in(source: Source, members: list[Member]) -> Source:
-    known, notes = Told(), list[str]()
+    known, notes = NOTHING, list[str]()
     for member in members:
         try:
             known = merged(known, told_by(PurePosixPath(member.name).suffix.lower(), member.read("")))

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..core.errors import DataError
-from .described import Told, merged, told
+from .described import NOTHING, Told, merged, told
 from .tables import Line, read_jsonl
 from .video_readers import natural
 
@@ -24,7 +24,6 @@ KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a dev
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 METADATA = "metadata.jsonl"
 EXAMPLES = 3
-NOTHING = Told()
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Others:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, name: str) -> None:
-        kind = "" if (last := name.rpartition("/")[2]).startswith(".") else PurePosixPath(last).suffix.lower()
+        kind = os.path.splitext(name)[1].lower()
         self.counts[kind] += 1
         if self.counts[kind] <= EXAMPLES:
             self.examples.setdefault(kind, []).append(printable(name))
@@ -107,7 +106,7 @@ class Walk:
         names = frozenset(entry.name for entry in entries)
         if METADATA in names:
             yield from self._metadata(at)
-        stems = {PurePosixPath(name).stem for name in names if self._is_video(_below(at, name))}
+        stems = {os.path.splitext(name)[0] for name in names if self._is_video(_below(at, name))}
         for entry in entries:
             here = _below(at, entry.name)
             fits = whole or _fits(here.split("/"), self.pattern)
@@ -118,11 +117,11 @@ class Walk:
                 yield from self._file(here, entry, names, stems)
 
     def _file(self, here: str, entry: os.DirEntry[str], names: Collection[str], stems: Collection[str]) -> Iterator[Found]:
-        path, suffix = Path(entry.path), PurePosixPath(entry.name).suffix
-        named = bool(self.pattern) and suffix != "" and PurePosixPath(self.pattern[-1]).suffix == suffix
+        path, (stem, suffix) = Path(entry.path), os.path.splitext(entry.name)
+        named = bool(self.pattern) and suffix != "" and os.path.splitext(self.pattern[-1])[1] == suffix
         wanted = named or suffix == ".tar" or self._is_video(here)
         reason, fault = ("", "") if entry.is_file(follow_symlinks=False) else fault_of(path, self.follow) or ("", "")
-        beside = entry.name == METADATA or (suffix in (".txt", ".json") and PurePosixPath(entry.name).stem in stems)
+        beside = entry.name == METADATA or (suffix in (".txt", ".json") and stem in stems)
         if beside and not wanted:
             return  # it is read, and what is wrong with it said, elsewhere
         if not wanted and reason in ("", "link") and os.path.isfile(path):
@@ -131,10 +130,10 @@ class Walk:
             self._told.pop(here, None)
             yield self._fault(here, reason, fault)
         else:
-            yield Found(path, self._name(here), self._told.pop(here, Told()), names, named)
+            yield Found(path, self._name(here), self._told.pop(here, NOTHING), names, named)
 
     def _is_video(self, here: str) -> bool:
-        return PurePosixPath(here).suffix.lower() in self.suffixes or here in self._told
+        return os.path.splitext(here)[1].lower() in self.suffixes or here in self._told
 
     def _metadata(self, at: str) -> Iterator[Found]:
         """Reads a metadata.jsonl, whose file names are relative to its folder."""
@@ -146,7 +145,7 @@ class Walk:
             for line in read_jsonl(self.root / file):
                 try:
                     here = _below(at, _file_name(line))
-                    self._told[here] = merged(self._told.get(here, Told()), told(line.values))
+                    self._told[here] = merged(self._told.get(here, NOTHING), told(line.values))
                 except _Unsafe as error:
                     yield self._fault(f"{file}:{line.number}", "unsafe", str(error))
                 except DataError as error:
