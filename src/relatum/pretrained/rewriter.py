@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +16,7 @@ from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
 from ..core.fingerprint import fingerprint_of
 from ..core.load import near
+from .loading import check_words, load_pretrained
 
 __all__ = ["TEMPLATES", "Decoding", "Rewriter", "Template", "Writer", "find_template", "open_rewriter"]
 
@@ -220,43 +220,11 @@ class Rewriter:
 
 
 def open_rewriter(name: str, decoding: Decoding | None = None, device: torch.device | str = "cpu") -> Rewriter:
-    """The model in a folder or of a hub id, local files before the network; safetensors only, no code of the model's own.
-
-    DataError where it is not there, is no causal language model, has no safetensors or tokenizer, or is damaged.
-    """
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
-        raise DataError(f"{name}: no such folder; give a language model in transformers' format, or its hub id")
-    path = str(Path(name).expanduser())
-    with suppress(OSError):
-        return _open(path, decoding, device, local=True)
-    try:
-        return _open(path, decoding, device, local=False)
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(
-            f"language model {name!r}: neither a folder with safetensors nor a reachable hub id of one ({reason})"
-        ) from error
-
-
-def _open(path: str, decoding: Decoding | None, device: torch.device | str, local: bool) -> Rewriter:
-    from safetensors import SafetensorError
+    """The model in a folder or of a hub id ("@revision" allowed). DataError where it cannot be loaded, or knows no words."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=local, trust_remote_code=False, use_safetensors=True
-        )
-    except (ValueError, KeyError) as error:  # another kind of model, or one with code of its own
-        raise DataError(f"{path}: no causal language model of transformers ({str(error).strip().splitlines()[0]})") from error
-    except SafetensorError as error:
-        raise DataError(f"{path}: its safetensors are damaged or cut ({error}); get them again") from error
-    except RuntimeError as error:
-        raise DataError(f"{path}: its weights do not fit its config.json ({str(error).strip().splitlines()[0]})") from error
-    if not tokenizer("a cat")["input_ids"]:
-        raise DataError(f"{path}: its tokenizer knows no words; tokenizer.json, or the files that it is made of, are missing")
-    if broken := next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), ""):
-        raise DataError(f"{path}: its weights are damaged: {broken} has NaN or infinity")
+    tokenizer, model = load_pretrained(name, "causal language model", AutoTokenizer, AutoModelForCausalLM)
+    check_words(name, tokenizer)
     return Rewriter(model.to(device), tokenizer, decoding)
 
 
