@@ -221,6 +221,10 @@ def test_charts():
     assert "<script" not in drawn
     tall = str(histogram_chart(histogram(np.repeat([0, 1, 2, 3.0], [900, 3, 2, 4]), np.ones(909, bool)), "x"))
     assert ">900</text>" in tall  # cut off, with its count
+    mixed = histogram_chart(histogram(np.repeat([0, 1, 2, 3.0], [900, 3, 2, 4]), np.arange(909) % 3 > 0), "x")
+    tops = [float(top) for top in re.findall(r'class="dropped" d="M[\d.]+ ([\d.]+)H[\d.]+V', str(mixed))]
+    feet = [float(foot) for foot in re.findall(r'class="dropped" d="M[\d.]+ [\d.]+H[\d.]+V([\d.]+)', str(mixed))]
+    assert (tops[0], feet[0]) == (24.0, 84.0)  # a third of 24 to 204 is dropped, of the bar that is cut off, too
     assert "No clip has this fact" in histogram_chart(histogram(np.full(4, np.nan), KNOWN), "x")
 
 

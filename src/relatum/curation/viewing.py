@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .base import Keep
-from .deciding import Decisions
+from .deciding import ERROR, KEPT, Decisions
 from .item import Job
 from .manifest import Columns, read_columns
 from .presets import left_out
@@ -26,7 +26,7 @@ from .what_if import what_if
 __all__ = ["write_report"]
 
 LIBRARIES = ("relatum", "av", "opencv-python-headless", "scenedetect-headless", "numpy", "torch", "transformers", "rapidocr", "ray")
-UNITS = {"motion": "short sides/s", "longest": "s"}  # by the first or the last part of a fact's name
+UNITS = {"motion": "short sides/s", "longest": "s", "seconds": "s"}  # by the first or the last part of a fact's name
 
 
 def write_report(job: Job, keeps: Mapping[str, Keep], table: Mapping[str, Sequence[Any]], decisions: Decisions) -> Path:
@@ -46,7 +46,7 @@ def _view(job: Job, keeps: Mapping[str, Keep], table: Mapping[str, Sequence[Any]
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         clips=_clips(run, table, decisions, captions),
         steps=_steps(sources, videos),
-        filters=[_filter(name, decisions) for name in keeps],
+        filters=[_filter(name, keep, decisions) for name, keep in keeps.items()],
         thresholds=[_threshold(name, keep, decisions, rungs) for name, keep in keeps.items() if isinstance(keep, Range)],
         facts=facts,
         units={fact: unit for fact in facts if (unit := _unit(fact))},
@@ -112,20 +112,30 @@ def _steps(sources: Columns, videos: Columns) -> list[Step]:
     ]
 
 
-def _filter(name: str, decisions: Decisions) -> Filter:
+def _filter(name: str, keep: Keep, decisions: Decisions) -> Filter:
     prefix, found = f"{name}: ", decisions.thresholds.get(name, {})
     why = [
         next((reason.removeprefix(prefix) for reason in reasons if reason.startswith(prefix)), None)
         for reasons in decisions.reasons
     ]
-    return Filter(name, found.get("line", ""), why, found.get("clips_without_it") or 0)
+    return Filter(name, found.get("line", ""), why, found.get("clips_without_it") or 0, seen=_seen(name, keep, decisions))
+
+
+def _seen(name: str, keep: Keep, decisions: Decisions) -> int:
+    """Clips that a keep judged: those without an error, and for one that sees who is left, those that no other keep drops."""
+    names = [{reason.partition(": ")[0] for reason in reasons} for reasons in decisions.reasons]
+    return sum(not found - {name} if KEPT in keep.needs else ERROR not in found for found in names)
 
 
 def _threshold(name: str, keep: Range, decisions: Decisions, rungs: Sequence[Found]) -> Threshold:
     found = decisions.thresholds[name]
     mine = [rung for rung in rungs if rung.keep == name and rung.value is not None]
-    ladder = [Rung(rung.value or 0.0, rung.alone, rung.together, rung.drops / max(rung.clips, 1), rung.now) for rung in mine]
-    return Threshold(name, keep.fact, found.get("at_least"), found.get("at_most"), found.get("line", ""), ladder)
+    sign = {"at_least": "≥", "at_most": "≤"} if len({rung.setting for rung in mine}) > 1 else {}
+    ladder = [
+        Rung(rung.value or 0.0, rung.alone, rung.together, rung.drops / max(rung.clips, 1), rung.now, sign.get(rung.setting, ""))
+        for rung in mine
+    ]
+    return Threshold(name, keep.fact, found.get("at_least"), found.get("at_most"), ladder=ladder)
 
 
 def _facts(
@@ -134,7 +144,7 @@ def _facts(
     """(numbers by fact, NaN where missing; words by fact with how many clips have them and how many of these are kept)."""
     ranges = {keep.fact: keep for keep in keeps.values() if isinstance(keep, Range)}
     numbers, labels = {}, {}
-    for fact in (name for name in table if "." in name):
+    for fact in (name for name in table if "." in name or name == "seconds"):
         known = [value for value in table[fact] if value is not None]
         if fact in ranges:
             numbers[fact] = ranges[fact].numbers(table)

@@ -133,7 +133,8 @@ class _Plot:
         for left, right, k, d in places:
             if not k + d:
                 continue
-            foot, top = self.y(k), min(self.y(k + d), self.bottom - 1.5)
+            shown = min(1.0, self.most / (k + d))  # of a bar that is cut off the shares stay
+            foot, top = self.y(k * shown), min(self.y((k + d) * shown), self.bottom - 1.5)
             if k:
                 kept.append(_box(left, right, min(foot, self.bottom - 1.5) if not d else foot, self.bottom))
             if d:

@@ -116,7 +116,8 @@ def dropped_by(filters: Sequence[Filter], n: int) -> np.ndarray:
 
 def independent(filters: Sequence[Filter]) -> float:
     """The share of the clips that would be left if the filters dropped independently: the product of what each alone leaves."""
-    return math.prod(1 - float(found.drops.mean()) for found in filters if len(found.drops))
+    judged = [(found.drops.sum(), len(found.drops) if found.seen is None else found.seen) for found in filters]
+    return math.prod(1 - float(dropped) / seen for dropped, seen in judged if seen)
 
 
 def groups(ids: Sequence[str], twin: Sequence[str]) -> list[list[int]]:

@@ -54,13 +54,14 @@ class Threshold:
 @dataclass(frozen=True)
 class Filter:
     """A keep of the recipe. line: its verdict in words. why: a clip, why it is dropped, or None. missing: clips without a fact that
-    it needs; note: what the recipe says happens to them."""
+    it needs; note: what the recipe says happens to them. seen: how many clips it judged, if not all."""
 
     name: str
     line: str
     why: Sequence[str | None]
     missing: int = 0
     note: str = ""
+    seen: int | None = None
 
     @cached_property
     def drops(self) -> np.ndarray:
@@ -113,7 +114,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Cost:
-    """Processor seconds of one stage over all workers. items: what went through it, in words of `unit`."""
+    """Seconds that one stage took, over all workers. items: what went through it, in words of `unit`."""
 
     stage: str
     seconds: float
