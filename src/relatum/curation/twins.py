@@ -14,6 +14,7 @@ import numpy as np
 __all__ = ["Embeddings", "Hashes", "Likeness", "Overlaps", "first_alike"]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads masked bits over the upper ones
+_PLACE = np.uint64(2**32 - 1)  # the lower half of a word: a place, of which there are fewer
 _CHUNK = 2**21  # candidates at once
 _BLOCK = 2048  # embeddings at once
 
@@ -88,11 +89,8 @@ class Hashes:
     def within(self, items: np.ndarray) -> np.ndarray | None:
         items = items[self.usable[items]]
         found, looked_at, most = [np.empty((0, 2), np.int64)], 0, 2**16 + 16 * len(items)
-        shift = max(1, len(items) - 1).bit_length()
-        places = np.arange(len(items), dtype=np.uint64)
         for choice, mask in self._choices(len(items)):
-            keys = np.sort((self._keys(items, mask, shift) << np.uint64(shift)) | places)
-            bucket, order = keys >> np.uint64(shift), (keys & np.uint64(2**shift - 1)).astype(np.int64)
+            bucket, order = self._sorted(items, mask)
             step, at = 1, np.flatnonzero(bucket[1:] == bucket[:-1])
             while len(at):
                 looked_at += len(at)
@@ -111,20 +109,21 @@ class Hashes:
         first = np.full(len(late), none)
         early, places = early[self.usable[early]], np.flatnonzero(self.usable[late])
         for choice, mask in self._choices(len(early) + len(places)):
-            keys = self._keys(early, mask, 1)
-            order = np.argsort(keys, kind="stable")
-            keys, wanted = keys[order], self._keys(late[places], mask, 1)
+            (keys, order), (wanted, asking) = self._sorted(early, mask), self._sorted(late[places], mask)
             starts = np.searchsorted(keys, wanted, "left")
             counts = np.searchsorted(keys, wanted, "right") - starts
             for part, at in _expanded(starts, counts):
-                a, b = early[order[at]], places[part]
+                a, b = early[order[at]], places[asking[part]]
                 near = self._near(a, late[b], choice, mask)
                 np.minimum.at(first, b[near], a[near])
         return np.where(first < none, first, -1)
 
-    def _keys(self, items: np.ndarray, mask: np.uint64, shift: int) -> np.ndarray:
-        """Equal where the masked bits are; seldom equal where they are not, which `_near` sees."""
-        return ((self._middle[items] & mask) * _ODD) >> np.uint64(shift)
+    def _sorted(self, items: np.ndarray, mask: np.uint64) -> tuple[np.ndarray, np.ndarray]:
+        """(ascending keys, which item each is of). Keys are equal where the masked bits are; seldom else, which `_near` sees."""
+        keys = ((self._middle[items] & mask) * _ODD) & ~_PLACE
+        keys |= np.arange(len(items), dtype=np.uint64)
+        keys.sort()  # of single words, which is far faster than sorting places by their keys
+        return keys & ~_PLACE, (keys & _PLACE).astype(np.int64)
 
     @cached_property
     def _middle(self) -> np.ndarray:

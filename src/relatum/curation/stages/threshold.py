@@ -87,11 +87,8 @@ class Range:
 
     def numbers(self, table: Mapping[str, Sequence[Any]]) -> np.ndarray:
         """(n,) float64; NaN where the fact is missing or not finite."""
-        column = table[self.fact]
         try:
-            if any(isinstance(value, str) for value in column if value is not None):
-                raise TypeError
-            values = _reduced(column, self.reduce)
+            values = _reduced(table[self.fact], self.reduce)
         except (TypeError, ValueError) as error:
             raise DataError(f"{self.fact} is not a number, nor a list of numbers; a range needs one that is") from error
         values[~np.isfinite(values)] = np.nan
@@ -155,8 +152,10 @@ def _above(values: np.ndarray, limit: Limit | None) -> np.ndarray:
 
 
 def _reduced(column: Sequence[Any], reduce: str) -> np.ndarray:
-    several = any(isinstance(value, list | tuple | np.ndarray) for value in column)
-    if not several:
+    kinds = set(map(type, column))
+    if str in kinds:  # which numpy would read
+        raise TypeError
+    if not kinds & {list, tuple, np.ndarray}:
         return np.array(column, dtype=np.float64)  # None becomes NaN
     out = np.full(len(column), np.nan)
     for place, value in enumerate(column):
