@@ -23,8 +23,9 @@ __all__ = ["FramePairs"]
 class FramePairs:
     """A folder with metadata.jsonl: {"source": a.jpg, "target": b.jpg, "text": ..., "offset": seconds, "video": ...} a line.
 
-    source, target: image files inside the folder. text: a caption, or a list of which one is drawn. video: the group, by
-    default the content of the source image. offset: seconds between both; the setting `offset` for lines without.
+    source, target (or source_file_name, target_file_name): image files inside the folder. text: a caption, or a list of which one
+    is drawn. video: by default the content of the source image; it is the group, unless the line has one. offset: seconds between
+    both, by default the setting's; source_time: of the source in its video.
     on_bad_row: "stop", or "skip" (every image is decoded at listing).
     """
 
@@ -60,20 +61,28 @@ class FramePairs:
         captions = captions_of(line.values.get("text"), f"{line.where}: text")
         if not captions:
             raise DataError(f"{line.where}: no caption (text is missing or empty)")
-        offset = line.values.get("offset", self.offset)
-        if isinstance(offset, bool) or not isinstance(offset, int | float) or not 0 < offset < 1e9:
-            raise DataError(f"{line.where}: offset is {offset!r}, expected seconds above 0")
+        offset = _seconds(line, "offset", self.offset)
+        if offset == 0:
+            raise DataError(f"{line.where}: offset is 0, expected seconds above 0")
         if self.on_bad_row == "skip":
             for image in (source, target):
                 image.pixels(8)
         video = text_of(line, "video") if "video" in line.values else source.stored_digest()
-        facts = {"offset": float(offset), "spacing": float(offset), "video": video, "source_time": 0.0}
+        group = text_of(line, "group") if line.values.get("group") else video
+        facts = {"offset": offset, "spacing": offset, "video": video, "source_time": _seconds(line, "source_time", 0.0)}
         id = f"metadata.jsonl:{line.number}"
         caption = captions[key_of("caption", id) % len(captions)]
         texts = {"instruction": caption, "target": caption}
-        return Row(id, video, {"source": source, "target": target}, texts, facts=facts, where=line.where)
+        return Row(id, group, {"source": source, "target": target}, texts, facts=facts, where=line.where)
 
     def _image(self, line: Line, role: str) -> StoredImage:
-        name = text_of(line, role)
+        name = text_of(line, role if role in line.values else f"{role}_file_name" if f"{role}_file_name" in line.values else role)
         where = f"{line.where} ({role}: {shown(name)})"
         return StoredImage(FileContent(inside(Path(self.path), name, where)), where, max_megapixels=self.max_megapixels)
+
+
+def _seconds(line: Line, column: str, default: float) -> float:
+    value = line.values.get(column, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise DataError(f"{line.where}: {column} is {value!r}, expected seconds{' above 0' if column == 'offset' else ''}")
+    return float(value)

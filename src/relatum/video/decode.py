@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from .opening import Limits, shown
 from .reader import Reader
 from .timeline import Timeline, read_timeline
 
-__all__ = ["Limits", "Timeline", "read_timeline", "frames_at", "iterate", "Reader"]
+__all__ = ["Limits", "Timeline", "read_timeline", "frames_at", "iterate", "visit", "Reader"]
+
+T = TypeVar("T")
 
 
 def frames_at(timeline: Timeline, indices: Sequence[int], size: int | None = None) -> dict[int, UInt8[Tensor, "3 _h _w"]]:
@@ -25,25 +28,30 @@ def frames_at(timeline: Timeline, indices: Sequence[int], size: int | None = Non
     damaged frames, is absent from the answer, for the caller to count. The pixels are those of a sequential pass. IndexError
     for an index outside.
     """
+    return visit(timeline, indices, lambda reader, index, frame: _sized(reader.rgb(frame), size))
+
+
+def visit(timeline: Timeline, indices: Iterable[int], use: Callable[[Reader, int, Any], T]) -> dict[int, T]:
+    """use(reader, index, PyAV frame) of the frames at `indices`, as `frames_at` finds them."""
     wanted = sorted(set(indices))
     if wanted and not 0 <= wanted[0] <= wanted[-1] < len(timeline.times):
         raise IndexError(
             f"{shown(timeline.path)}: has frames 0 to {len(timeline.times) - 1}; asked for {wanted[0]} to {wanted[-1]}"
         )
-    found: dict[int, Tensor] = {}
+    found: dict[int, T] = {}
     if not wanted:
         return found
     with Reader(timeline) as reader:
         for index in wanted:
             if (frame := reader.at(index)) is not None:
-                found[index] = _sized(reader.rgb(frame), size)
+                found[index] = use(reader, index, frame)
         sought = reader.sought
     missing = [index for index in wanted if index not in found]
     if missing and sought:  # a decoder may need more than the keyframe; from the beginning it has all there is
         with Reader(timeline, seeks=False) as reader:
             for index in missing:
                 if (frame := reader.at(index)) is not None:
-                    found[index] = _sized(reader.rgb(frame), size)
+                    found[index] = use(reader, index, frame)
     return found
 
 
