@@ -87,7 +87,7 @@ class FrozenWatch:
 
 
 def repeats(changes: np.ndarray, level: float, share: float, beside: float) -> np.ndarray:
-    """(n,) bool: which of a clip's changes (n,) are none. See `Frozen`; at an end, only the changes on one side are compared with."""
+    """(n,) bool: which of a clip's changes (n,) are none. See `Frozen`; at an end only one side counts."""
     sums = np.concatenate([[0.0], np.cumsum(changes, dtype=np.float64)])
     n = len(changes)
     here = np.arange(n)

@@ -137,7 +137,7 @@ class Field:
 
     DIS makes some flow of anything: on a noisy wall it follows the noise. A cell of 4 x 4 pixels is believed if the flow explains
     its change (the squared change between the pictures, averaged to cells and over 5 x 5 of them, falls below half along the flow);
-    with texture and no change it stands still. The rest, walls and skies, moves with the camera, unless noise cannot change so much.
+    with texture and no change it stands still. The rest, walls and skies, moves with the camera, unless noise cannot change it so.
     What changes alike in 5 x 5 cells is light.
     """
 
