@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.curation import small_curation
-from support.films import bars, film
 
 from relatum.curation.item import Item, Job
 from relatum.curation.local import run_local
 from relatum.curation.plan import plan_of
 from relatum.curation.reading import clips_of, errors_of, facts_of
+from support.curation import small_curation
+from support.films import bars, film
 
 
 def job_with(folder: Path, **mischief: Any) -> Job:
@@ -42,7 +41,8 @@ def read(job: Job, item: Item) -> tuple[str, list[Any], list[str]]:
     record = job.store.read(item.content)
     assert record is not None
     clips = clips_of(record, job.plan)
-    return record.status, [facts["mischief.luma"] for facts in facts_of(record, clips, job.plan)], [errors_of(record, c) for c in clips]
+    luma = [facts["mischief.luma"] for facts in facts_of(record, clips, job.plan)]
+    return record.status, luma, [errors_of(record, clip) for clip in clips]
 
 
 @pytest.mark.parametrize("does", ["raise", "abort", "hang", "eat"])
@@ -61,7 +61,7 @@ def test_a_stage_that_misbehaves_at_one_frame_costs_one_clip(tmp_path: Path, vid
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path, videos: list[Item]) -> None:
     job = job_with(tmp_path)
-    first = dict((item.path, cost["spent"]) for item, cost in run_local(videos, job))
+    first = {item.path: cost["spent"] for item, cost in run_local(videos, job)}
     assert all("decode" in spent for spent in first.values())
     again = [cost["spent"] for _, cost in run_local(videos, job)]
     assert again == [{}, {}]

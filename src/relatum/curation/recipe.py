@@ -15,6 +15,8 @@ from .settings import Curation
 
 __all__ = ["curation_of", "read_curation", "shipped", "table_of"]
 
+OWN = ("folder", "source", "origin")  # what a recipe does not say of itself
+
 
 def shipped() -> dict[str, Path]:
     """The curation recipes that come with the package, by name."""
@@ -31,14 +33,14 @@ def read_curation(source: str | Path, overrides: Sequence[str] = ()) -> Curation
     table, text = read_table(path, overrides)
     folder = Path.cwd() if path in shipped().values() else path.resolve().parent
     try:
-        return dataclasses.replace(curation_of(table, folder), source=text)
+        return dataclasses.replace(curation_of(table, folder), source=text, origin=str(source))
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
 
 
 def curation_of(table: Mapping[str, Any], folder: Path) -> Curation:
     """A curation recipe from plain tables; plug-ins are looked up beside `folder` and imported first."""
-    for own in ("folder", "source"):
+    for own in OWN:
         if own in table:
             raise RecipeError(f"{own}: Curation has no setting {own!r}")
     recipe = load(Curation, {**table, "folder": folder}, "")
@@ -56,5 +58,4 @@ def curation_of(table: Mapping[str, Any], folder: Path) -> Curation:
 def table_of(recipe: Curation) -> dict[str, Any]:
     """All settings as plain tables, defaults included."""
     plain = dataclasses.asdict(recipe)
-    del plain["folder"], plain["source"]
-    return without_none(plain)
+    return without_none({name: value for name, value in plain.items() if name not in OWN})

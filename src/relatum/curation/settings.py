@@ -84,7 +84,8 @@ class Curation:
     """Everything that a curation needs, in one TOML file. Tables under measure, look, keep and output go by a name of the recipe's
     choice and a `kind`, which is the name where it is left out; kind = "off" takes out what would be there by default.
 
-    preset: keeps that are there without being named. output_dir: the run's folder (runs/NAME if empty).
+    preset: keeps that are there without being named. output_dir: the run's folder (runs/NAME if empty). folder, source, origin: where
+    relative paths begin, the file's text, and the word by which it was asked for.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Curation:
     output_dir: str = ""
     folder: Path = field(default=Path("."))
     source: str = ""
+    origin: str = ""
 
     @property
     def run(self) -> Path:

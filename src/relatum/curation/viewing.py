@@ -40,7 +40,7 @@ def _view(job: Job, keeps: Mapping[str, Keep], table: Mapping[str, Sequence[Any]
     about = _about(run)
     facts, labels = _facts(keeps, table, decisions)
     rungs = what_if(table, keeps, decisions)
-    name = "RECIPE"
+    name = recipe.origin or "RECIPE"
     return Curated(
         name=recipe.name,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -1,0 +1,256 @@
+"""relatum curate from the command line: raw files in; a manifest, reasons, a report out, however often it is killed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import tomli_w
+
+from relatum.cli import main
+from support.bad_films import bad_films
+from support.curation import MISCHIEF, OFF
+from support.films import bars, film
+
+TABLES = ("sources", "videos", "clips", "captions", "decisions")
+
+
+def table_of(run: Path, name: str) -> list[dict[str, Any]]:
+    return parquet.read_table(run / f"{name}.parquet").to_pylist()
+
+
+def digests(run: Path) -> dict[str, str]:
+    """Of everything that says what was found, but for times."""
+    return {name: hashlib.sha256((run / f"{name}.parquet").read_bytes()).hexdigest() for name in TABLES}
+
+
+def said(*arguments: str) -> tuple[int, str]:
+    """(exit code, what was printed)."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        code = main(["curate", *arguments])
+    return code, out.getvalue()
+
+
+def recipe(folder: Path, **tables: Any) -> Path:
+    whole = {"name": "films", "input": {"path": "videos"}, "output_dir": str(folder / "run"), "engine": {"workers": 2}, **tables}
+    path = folder / "films.toml"
+    path.write_text(tomli_w.dumps(whole))
+    return path
+
+
+def scene(seed: int, seconds: float, still: bool = False) -> Iterator[np.ndarray]:
+    """25 frames a second of 160 x 96: smooth shapes of a color of their own that drift by 4 pixels a frame."""
+    random = np.random.default_rng(seed)
+    color, phase = random.integers(60, 200, 3), random.uniform(0, 9, 3)
+    y, x = np.mgrid[:96, :160]
+    for i in range(round(25 * seconds)):
+        at = 0 if still else 4 * i
+        shape = np.sin((x + at) / 13 + phase[0]) + np.cos(y / 9 + phase[1]) + np.sin((x + y + at) / 23 + phase[2])
+        yield (color + 20 * shape[..., None]).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def footage(tmp_path: Path) -> Path:
+    """Two shots of 3 s each with a cut between; a copy of the first of them under another encoding; a still one; a caption."""
+    (tmp_path / "videos").mkdir()
+    first, second, third = ([*scene(seed, 3)] for seed in (1, 2, 3))
+    film(tmp_path / "videos" / "two.mp4", [*first, *second])
+    film(tmp_path / "videos" / "again.mp4", first, options={"crf": "24"})
+    film(tmp_path / "videos" / "other.mkv", third)
+    film(tmp_path / "videos" / "still.mp4", [*scene(4, 3, still=True)])
+    (tmp_path / "videos" / "two.txt").write_text("waves of one color\n")
+    return tmp_path
+
+
+def test_footage_becomes_clips_with_reasons(footage: Path) -> None:
+    path = recipe(footage)
+    code, words = said(str(path))
+    assert code == 0, words
+    run = footage / "run"
+    clips = table_of(run, "clips")
+    name_of = {row["clip_id"]: Path(row["uri"]).name for row in clips}
+    assert Counter(name_of.values()) == {"two.mp4": 2, "again.mp4": 1, "other.mkv": 1, "still.mp4": 1}
+    two = sorted((row["start_s"], row["end_s"]) for row in clips if row["uri"].endswith("two.mp4"))
+    assert two[0][1] <= 3.0 <= two[1][0]
+    assert abs(two[0][1] - 3.0) < 0.1
+    assert abs(two[1][0] - 3.0) < 0.1
+    assert all(row["error"] == "" for row in clips)
+    decided = {row["clip_id"]: row for row in table_of(run, "decisions")}
+    dropped = {name_of[id]: row["reasons"] for id, row in decided.items() if not row["keep"]}
+    assert set(dropped) == {"still.mp4", "again.mp4"} or set(dropped) == {"still.mp4", "two.mp4"}
+    assert any(reason.startswith("motion: ") for reason in dropped["still.mp4"])
+    twin = next(row for id, row in decided.items() if row["dup_of"])
+    assert {name_of[twin["clip_id"]], name_of[twin["dup_of"]]} == {"two.mp4", "again.mp4"}
+    assert {(row["kind"], row["text"]) for row in table_of(run, "captions")} == {("sidecar", "waves of one color")}
+    page = (run / "report.html").read_text("utf-8")
+    assert "two.mp4" in page
+    assert "<script" not in page
+
+
+def test_again_measures_nothing_and_retune_decides_anew(footage: Path) -> None:
+    path = recipe(footage)
+    said(str(path))
+    before = digests(footage / "run")
+    code, words = said(str(path))
+    assert code == 0
+    assert "4 videos measured already, 0 to measure" in words
+    assert digests(footage / "run") == before
+    code, words = said(str(path), "--retune", "-o", "keep.motion.at_least=100.0")
+    assert code == 0
+    assert words.startswith("0 of 5 clips are kept")
+    assert "keep.motion.at_least (motion.mean)" in words
+    after = digests(footage / "run")
+    assert {name for name in after if after[name] != before[name]} == {"decisions"}
+    clip = table_of(footage / "run", "clips")[0]["clip_id"]
+    code, words = said(str(path), "--explain", clip[:10])
+    assert code == 0
+    assert "dropped: " in words
+    assert "motion.mean: " in words
+    assert said(str(path), "--status")[1].splitlines()[0] == "sources: 4"
+
+
+def test_shards_of_a_job_array_make_the_same_run(footage: Path) -> None:
+    path = recipe(footage)
+    said(str(path))
+    whole = digests(footage / "run")
+    apart = recipe(footage, output_dir=str(footage / "apart"))
+    for part in ("0/2", "1/2"):
+        assert said(str(apart), "--shard", part)[0] == 0
+    assert not (footage / "apart" / "clips.parquet").exists()
+    _, words = said(str(apart))
+    assert "4 videos measured already, 0 to measure" in words
+    assert digests(footage / "apart") == whole
+
+
+def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(footage: Path) -> None:
+    """SIGKILL to the driving process after 0, 1, 2 and 3 of the videos are there, then the same command to its end."""
+    whole = recipe(footage)
+    said(str(whole))
+    expected = digests(footage / "run")
+    killed = recipe(footage, output_dir=str(footage / "killed"), engine={"workers": 1})
+    for count in (0, 1, 2, 3):
+        process = subprocess.Popen([sys.executable, "-m", "relatum", "curate", str(killed)], stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while len(list((footage / "killed" / "store").glob("??/*[0-9a-f].safetensors"))) < count + 1 and process.poll() is None:
+            assert time.monotonic() < until
+            os.sched_yield()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (footage / "killed" / "run.json").exists() or process.returncode == 0
+    code, words = said(str(killed))
+    assert code == 0, words
+    assert digests(footage / "killed") == expected
+    ids = [row["clip_id"] for row in table_of(footage / "killed", "clips")]
+    assert len(ids) == len(set(ids)) == 5
+
+
+def test_bad_files_are_all_listed_and_none_is_fatal(tmp_path: Path) -> None:
+    """Every file of the corpus ends as it must; good ones among them are measured; names with HTML are harmless on the page."""
+    expected = bad_films(tmp_path / "videos")
+    path = recipe(tmp_path, limits={"timeout": 60.0})
+    code, words = said(str(path))
+    assert code == 0, words
+    sources = {row["uri"]: row for row in table_of(tmp_path / "run", "sources")}
+    videos = {row["video_id"]: row for row in table_of(tmp_path / "run", "videos")}
+    wrong = {}
+    for uri, how in expected.items():
+        source = next((row for name, row in sources.items() if name.endswith(uri.partition("/")[2])), None)
+        if source is None:
+            wrong[uri] = "is not listed"
+            continue
+        video = videos.get(source["content"])
+        found = video if video is not None and source["status"] == "ok" else source
+        if (found["status"], found["reason"]) != (how.status, how.reason):
+            wrong[uri] = (found["status"], found["reason"], found["detail"], how)
+    assert not wrong
+    assert len(sources) == len(expected)
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "<img src=x" not in page
+
+
+def test_a_planted_crash_loses_one_clip_of_one_video(tmp_path: Path) -> None:
+    """The process is ended by a stage at frame 30 of the only video that is 80 wide: its second clip of three has an error."""
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "stages.py").write_text(MISCHIEF)
+    film(tmp_path / "videos" / "a.mp4", [bars(i, 72, 80) for i in range(75)])
+    film(tmp_path / "videos" / "b.mp4", [bars(i, 72, 96) for i in range(75)])
+    measure = {**OFF, "mischief": {"at": 30, "does": "abort", "width": 80}}
+    path = recipe(tmp_path, plugins=["stages.py"], measure=measure, split={"kind": "fixed", "seconds": 1.0}, preset="off")
+    code, words = said(str(path))
+    assert code == 0, words
+    clips = sorted(table_of(tmp_path / "run", "clips"), key=lambda row: (row["uri"], row["start_s"]))
+    assert [bool(row["error"]) for row in clips] == [False, True, False, False, False, False]
+    assert [row["mischief.luma"] is None for row in clips] == [False, True, False, False, False, False]
+    dropped = [row for row in table_of(tmp_path / "run", "decisions") if not row["keep"]]
+    assert len(dropped) == 1
+    assert dropped[0]["reasons"][0].startswith("error: mischief at 1.20 s")
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ({"input": {"path": "nowhere"}}, "nowhere"),
+        ({"measure": {"motoin": {}}}, "did you mean 'motion'"),
+        ({"keep": {"speed": {"fact": "motion.maen", "at_least": 1.0}}}, "motion.maen"),
+        ({"split": {"kind": "motion"}}, "is not a split"),
+        ({"limits": {"max_lost": 2.0}}, "max_lost"),
+        ({"preset": "svt"}, "did you mean 'svd'"),
+        ({"look": {"motion": {"kind": "clip_score"}}}, "a measure has that name already"),
+    ],
+)
+def test_a_wrong_recipe_is_told_before_anything_is_decoded(footage: Path, tables: dict[str, Any], words: str) -> None:
+    code, out = said(str(recipe(footage, **tables)))
+    assert code in (2, 3)
+    assert words in out
+    assert not (footage / "run" / "clips.parquet").exists()
+
+
+def test_two_processes_do_not_share_a_run(footage: Path) -> None:
+    import fcntl
+
+    path = recipe(footage)
+    (footage / "run").mkdir()
+    with (footage / "run" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        code, out = said(str(path))
+    assert code == 3
+    assert "another process works on this curation" in out
+
+
+def test_the_same_on_ray(footage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same manifest, byte for byte, from actors of Ray that was started here for it."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'relatum[ray]'")
+    said(str(recipe(footage)))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "relatum",
+            "curate",
+            str(recipe(footage, engine={"kind": "ray", "workers": 2})),
+            "-o",
+            f"output_dir={footage / 'ray'}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert digests(footage / "ray") == digests(footage / "run")
+    assert ray is not None
