@@ -53,7 +53,7 @@ def measure(folder: Path, size: tuple[int, int]) -> Measured:
     stills = sum(file.stat().st_size for file in run.rglob("*.stills-*"))
     record = sum(file.stat().st_size for file in run.rglob("store/*/*.safetensors")) - stills
     manifest = (run / "clips.parquet").stat().st_size
-    each = {stage: seconds / SECONDS for stage, seconds in spent.items()}
+    each = {stage: seconds / SECONDS for stage, (seconds, _) in spent.items()}
     return Measured(each, record / SECONDS, stills / SECONDS, path.stat().st_size / SECONDS, manifest / SECONDS)
 
 

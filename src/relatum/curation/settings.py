@@ -84,8 +84,8 @@ class Curation:
     """Everything that a curation needs, in one TOML file. Tables under measure, look, keep and output go by a name of the recipe's
     choice and a `kind`, which is the name where it is left out; kind = "off" takes out what would be there by default.
 
-    preset: keeps that are there without being named. output_dir: the run's folder (runs/NAME if empty). folder, source, origin: where
-    relative paths begin, the file's text, and the word by which it was asked for.
+    preset: keeps that are there without being named. output_dir: the run's folder (runs/NAME if empty). folder, source, origin:
+    where relative paths begin, the file's text, and the word by which it was asked for.
     """
 
     name: str

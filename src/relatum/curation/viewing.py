@@ -53,7 +53,7 @@ def _view(job: Job, keeps: Mapping[str, Keep], table: Mapping[str, Sequence[Any]
         labels=labels,
         troubles=_troubles(sources, videos),
         warnings=left_out(recipe.preset, job.plan.facts),
-        costs=[Cost(stage, seconds, len(videos["video_id"])) for stage, seconds in about.get("spent", {}).items()],
+        costs=[Cost(stage, seconds, count) for stage, (seconds, count) in about.get("spent", {}).items()],
         wall=about.get("seconds"),
         workers=recipe.engine.workers,
         commands={"Run again": f"relatum curate {name}", "Retune": f"relatum curate {name} --retune -o keep.NAME.SETTING=VALUE"},

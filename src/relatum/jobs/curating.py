@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,10 +31,13 @@ from ..curation.what_if import rung_lines, what_if
 from ..data.sources import Inputs
 from ..video.opening import VideoError
 from ..video.source import Hashes, Source, content_of
+from .exporting import Output, export
 
 __all__ = ["BAD", "Listed", "curate", "explain", "retune", "shard_of", "status"]
 
 Say = Callable[[str], None]
+Costs = dict[str, tuple[float, int]]
+"""Seconds by stage, and the videos that they were spent on."""
 BAD = ("error", "crash", "timeout")
 EVERY = 5.0  # seconds between two words on how far it is
 
@@ -86,6 +89,7 @@ def curate(recipe: Curation, retry: Sequence[str] = (), shard: tuple[int, int] |
     started, run = time.perf_counter(), recipe.run
     plan = plan_of(recipe)
     keeps, job = keeps_for(recipe, plan), Job(recipe, plan, needed(plan.looks))
+    outputs = {name: load(Output, table, f"output.{name}") for name, table in recipe.output.items()}
     make_folder(run)
     with locked(run, "" if shard is None else f"-{shard[0]}-of-{shard[1]}"):
         write_text(run / "curation.resolved.toml", tomli_w.dumps(table_of(recipe)))
@@ -101,14 +105,35 @@ def curate(recipe: Curation, retry: Sequence[str] = (), shard: tuple[int, int] |
         spent = measure_all(mine, job, say)
         if shard is not None:
             return run
+        before = costs_of(run)
         (run / "run.json").unlink(missing_ok=True)  # until the tables agree again
         said = look_at_all(listed, job, spent, say)
         counts = write_manifest(run, list(listed.inputs()), plan, job.store, lambda content: said.get(content, {}))
         table, decisions = judge(run, keeps)
         say("\n".join(decisions.lines))
+        for stage, (seconds, videos) in before.items():
+            spent[stage] = (spent[stage][0] + seconds, spent[stage][1] + videos)
         about = {"seconds": time.perf_counter() - started, "spent": spent, "counts": counts}
         write_text(run / "run.json", json.dumps(about, indent=1, sort_keys=True))
-        return write_report(job, keeps, table, decisions)
+        page = write_report(job, keeps, table, decisions)
+        failed = export_all(run, outputs, say)
+    if failed:
+        raise DataError("; ".join(failed) + f"; everything else is written: {page}")
+    return page
+
+
+def export_all(run: Path, outputs: Mapping[str, Output], say: Say) -> list[str]:
+    """Writes the recipe's training sets; gives why for each that cannot be written."""
+    failed = []
+    for name, output in outputs.items():
+        try:
+            made = export(run, name, output)
+        except DataError as error:
+            failed.append(f"output.{name}: {error}")
+            continue
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in made.dropped.items())
+        say(f"output.{name}: {made.samples:,} samples in {made.folder}" + (f"; not in it: {left_out}" if left_out else ""))
+    return failed
 
 
 def retune(recipe: Curation) -> list[str]:
@@ -174,7 +199,18 @@ def list_sources(recipe: Curation) -> Listed:
     return Listed(sources, contents, faults)
 
 
-def look_at_all(listed: Listed, job: Job, spent: dict[str, float], say: Say) -> dict[str, Said]:
+def costs_of(run: Path) -> Costs:
+    """What the run has cost so far."""
+    try:
+        return {
+            stage: (seconds, videos)
+            for stage, (seconds, videos) in json.loads((run / "run.json").read_text("utf-8"))["spent"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def look_at_all(listed: Listed, job: Job, spent: Costs, say: Say) -> dict[str, Said]:
     """What the recipe's looks say of all clips, by content; the seconds that they took are added to `spent`."""
     if not job.plan.looks:
         return {}
@@ -186,30 +222,31 @@ def look_at_all(listed: Listed, job: Job, spent: dict[str, float], say: Say) -> 
     found, last = {}, time.monotonic()
     for content, said, seconds in ask_all(texts, job):
         found[content] = said
-        for name, took in seconds.items():
-            spent[name] = spent.get(name, 0.0) + took
+        for name in job.plan.looks:
+            spent[name] = (spent[name][0] + seconds.get(name, 0.0), spent[name][1] + 1)
         if time.monotonic() - last > EVERY:
             last = time.monotonic()
             say(f"models have looked at {len(found)} of {len(texts)} videos")
     return found
 
 
-def measure_all(mine: Mapping[str, Source], job: Job, say: Say) -> dict[str, float]:
-    """Has all videos measured that are not yet; gives the seconds that it took over all processes, by what they were spent on."""
+def measure_all(mine: Mapping[str, Source], job: Job, say: Say) -> Costs:
+    """Has all videos measured that are not yet; gives what that cost over all processes."""
     items = [Item(content, str(source.path), source.member) for content, source in mine.items() if not job.is_done(content)]
     say(f"{len(mine) - len(items)} videos measured already, {len(items)} to measure")
     if job.recipe.engine.kind == "ray":
         from ..curation.on_ray import run_ray as engine
     else:
         from ..curation.local import run_local as engine
-    spent: Counter[str] = Counter()
+    spent: Costs = defaultdict(lambda: (0.0, 0))
     started = last = time.monotonic()
     for done, (_, cost) in enumerate(engine(items, job), 1):
-        spent.update(cost["spent"])
+        for stage, seconds in cost["spent"].items():
+            spent[stage] = (spent[stage][0] + seconds, spent[stage][1] + 1)
         if time.monotonic() - last > EVERY or done == len(items):
             last = time.monotonic()
             say(f"{done} of {len(items)} videos, {done / (last - started):.2f} a second")
-    return dict(spent)
+    return spent
 
 
 @contextmanager
