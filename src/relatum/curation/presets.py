@@ -49,8 +49,8 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "curator": Preset(
         "NeMo Curator: the lowest aesthetic score of the frames counts, as in its filter, whose own default of .5 drops hardly "
-        "anything; at least 3.5, as the guide of Cosmos Curate has it. Static clips out, there by motion vectors of the codec, here "
-        "by our floor of motion; duplicates by embeddings, our cosine",
+        "anything; at least 3.5, as the guide of Cosmos Curate has it. Static clips out, there by motion vectors of the codec, "
+        "here by our floor of motion; duplicates by embeddings, our cosine",
         {
             "motion": {"kind": "range", "fact": "motion.mean", "at_least": STATIC},
             "aesthetic": {"kind": "range", "fact": "aesthetic.scores", "at_least": 3.5, "reduce": "min"},
