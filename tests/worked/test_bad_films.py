@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from relatum.core.errors import DataError
 from relatum.curation.probe import classify, probe
 from relatum.curation.settings import Limits
 from relatum.data.sources import Inputs, Source
-from relatum.video.opening import VideoError
+from relatum.video.opening import VideoError, packets_of
 from relatum.video.reader import Reader
 from relatum.video.source import content_of
 from support.bad_films import Expected, bad_films
@@ -138,6 +139,24 @@ def test_limits_on_either_side(tmp_path: Path, limits: dict[str, Any], reason: s
     with pytest.raises(VideoError) as caught:
         probe(path, Limits(**limits))
     assert classify(caught.value) == ("reject", reason)
+
+
+def test_streams_that_begin_within_the_file_are_passed_over() -> None:
+    """PyAV raises where a packet of one comes up, and reads on when it is asked again; other errors end the reading."""
+    left: list[Any] = ["a", IndexError("list index out of range"), "b", IndexError(), IndexError(), "c", OSError("torn"), "d"]
+
+    def demux(stream: Any) -> Iterator[Any]:
+        assert stream == "video"
+        while left:
+            if isinstance(found := left.pop(0), Exception):
+                raise found
+            yield found
+
+    packets = packets_of(SimpleNamespace(demux=demux), "video")
+    assert [next(packets) for _ in range(3)] == ["a", "b", "c"]
+    with pytest.raises(OSError, match="torn"):
+        next(packets)
+    assert list(packets) == []
 
 
 def test_a_reason_outlives_the_process() -> None:

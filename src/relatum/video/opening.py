@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.errors import DataError, MissingExtra
 
-__all__ = ["CONTAINERS", "SUFFIXES", "Limits", "VideoError", "open_video", "shown"]
+__all__ = ["CONTAINERS", "SUFFIXES", "Limits", "VideoError", "open_video", "packets_of", "shown"]
 
 # libavformat's demuxers by name. None of them is a playlist: hls, dash, concat and image sequences would open further files.
 CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "gif")
@@ -71,6 +71,18 @@ def open_video(path: Path, limits: Limits) -> Iterator[tuple[Any, Any]]:
         raise VideoError(f"{where}: {_why(file, error)}; replace the file or leave it out") from None
     with container:
         yield container, _stream(container, where, limits, options["max_pixels"])
+
+
+def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+    """The stream's packets from here on, last an empty one. Streams that begin later (in transport streams) are passed over."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            yield next(packets)
+        except StopIteration:
+            return
+        except IndexError:  # PyAV knows the streams that were there when it opened the file
+            packets = container.demux(stream)
 
 
 def other_name(path: Path, container: Any) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .damage import LONGEST_RUN, whole
 from .frame import Frame
-from .opening import Limits, open_video
+from .opening import Limits, open_video, packets_of
 from .timeline import Timeline
 from .turn import Turn, turn_of
 
@@ -97,7 +97,7 @@ class Reader:
         self._container, self._stream = self._opened.__enter__()
         self._skips = False
         self._position, self._floor, self._turn = -1, 0, -1
-        self._frames = self._whole(self._container.demux(self._stream))
+        self._frames = self._whole(packets_of(self._container, self._stream))
 
     def _megapixels(self) -> float:
         return self.timeline.width * self.timeline.height / 1e6 + 1
@@ -108,7 +108,7 @@ class Reader:
 
         self.sought, stamps, by_order = True, self.timeline.stamps, self.timeline.by_order
         for aim in (stamps[key], stamps[max(key - LONGEST_RUN, 0)]):  # a container that seeks by decoding time lands a little late
-            packets, first = self._container.demux(self._stream), None
+            packets, first = packets_of(self._container, self._stream), None
             with contextlib.suppress(av.error.FFmpegError):
                 self._container.seek(aim, stream=self._stream)
                 first = next(packets, None)

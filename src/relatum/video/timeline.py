@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from .damage import LONGEST_RUN
-from .opening import Limits, VideoError, check_size, open_video, other_name, shown
+from .opening import Limits, VideoError, check_size, open_video, other_name, packets_of, shown
 from .turn import turn_of
 
 __all__ = ["Timeline", "read_timeline", "timeline_of"]
@@ -171,7 +171,7 @@ def _read(container: Any, stream: Any, stamps: _Stamps, longest: Fraction | floa
 
     first, fault, context = None, None, stream.codec_context
     hidden = (lambda packet: not memoryview(packet)[0] & 16) if context.name in ("vp8", "libvpx") else None
-    packets = container.demux(stream)
+    packets = packets_of(container, stream)
     while True:
         try:
             packet = next(packets, None)
