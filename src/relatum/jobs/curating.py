@@ -24,6 +24,7 @@ from ..curation.judging import judge, judged, keeps_for
 from ..curation.looking import needed
 from ..curation.manifest import Input, Said, read_columns, write_manifest
 from ..curation.plan import plan_of
+from ..curation.probe import classify
 from ..curation.recipe import table_of
 from ..curation.settings import Curation
 from ..curation.viewing import write_report
@@ -65,7 +66,7 @@ class Listed:
             status, reason, detail, of = "ok", "", "", ""
             if source.fault or place in self.faults:
                 fault = self.faults.get(place)
-                status, reason = (source.status, source.reason) if fault is None else ("error", fault.reason)
+                status, reason = (source.status, source.reason) if fault is None else classify(fault)
                 detail = source.fault or str(fault)
             elif (of := first.setdefault(content, source.uri)) != source.uri:
                 status, reason, detail = "duplicate", "same_content", f"the same bytes as {of}"
@@ -185,6 +186,7 @@ def list_sources(recipe: Curation) -> Listed:
             if source.fault:
                 continue
             try:
+                _refuse_large(source, recipe.limits.max_bytes)
                 contents[place] = hashes.known(source) or ""
             except VideoError as error:
                 faults[place] = error
@@ -197,6 +199,13 @@ def list_sources(recipe: Curation) -> Listed:
             except VideoError as error:
                 faults[place] = error
     return Listed(sources, contents, faults)
+
+
+def _refuse_large(source: Source, most: int) -> None:
+    """VideoError for a file that is not even to be hashed."""
+    if most and source.size > most:
+        words = f"has {source.size:,} bytes, the limit is {most:,}; cut the video, or raise limits.max_bytes"
+        raise VideoError(f"{source.uri}: {words}", "too_large")
 
 
 def costs_of(run: Path) -> Costs:
