@@ -100,6 +100,15 @@ def test_frames_are_spread_over_the_clip(models: Path) -> None:
     assert captioner([clip[:2] for clip in clips]) == captioner([[clip[k] for k in (0, 0, 0, 1, 1, 1)] for clip in clips])
 
 
+def test_clips_of_unequal_stills_go_together(models: Path) -> None:
+    """Their prompts are of other lengths, so that one is padded, on the left."""
+    captioner = open_captioner(str(models / "llava"), tokens=12, several=True)
+    clips = [[still(10 * i + k) for k in range(count)] for i, count in enumerate((5, 2, 3))]
+    said = captioner(clips)
+    captioner.together = True
+    assert captioner(clips) == said
+
+
 def test_captioner_fingerprints(models: Path, tmp_path: Path) -> None:
     name = str(models / "blip")
     same = open_captioner(name).fingerprint
