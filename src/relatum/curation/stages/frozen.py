@@ -24,14 +24,16 @@ NEW = 0.25  # levels of 255: the least mean change beside a repeat, so that the 
 class Frozen:
     """Frames that repeat the one before, at the video's own rate. The change between two is mean |difference| of luma, 0 to 255.
 
-    A frame repeats where its change is at most `level`, or `share` of the clip's mean change, or `beside` of the mean of the three
-    changes before it and also of the three after it (a codec adds noise to repeats; these are of at least .25 levels).
+    A frame repeats where its change is at most `level` (.01: a pixel in a hundred, by one), or `share` of the clip's mean change,
+    or `beside` of the mean of the three changes before it and also of the three after it, if these are at least .25: a codec adds
+    noise to repeats.
     share: of pairs of adjacent frames, 0 to 1; .5 for 12 pictures a second shown as 24. longest: seconds from the first to the last
     frame of the longest run that are one picture. None for a clip of one frame.
-    A static scene without noise is frozen, rightly; one with noise is too, where the codec has removed the noise to the last level.
+    A static scene without noise is frozen, rightly; one with noise is too, where the codec has removed all of it (as H.264 does at
+    crf 28 with noise of 2 levels): the pixels do not tell it from a stuck camera.
     """
 
-    level: float = 0.005
+    level: float = 0.01
     share: float = 0.005
     beside: float = 0.2
     version: ClassVar[int] = 1
@@ -77,8 +79,7 @@ class FrozenWatch:
         luma = frame.luma(SHORT)
         if self.before is not None:
             since, before = self.before
-            change = cv2.norm(before, luma, cv2.NORM_L1) / luma.size if before.shape == luma.shape else 255.0
-            self.rows.append((frame.seconds, since, change))
+            self.rows.append((frame.seconds, since, cv2.norm(before, luma, cv2.NORM_L1) / luma.size))
         self.before = (frame.seconds, luma)
 
     def track(self) -> Track:
@@ -87,12 +88,12 @@ class FrozenWatch:
 
 
 def repeats(changes: np.ndarray, level: float, share: float, beside: float) -> np.ndarray:
-    """(n,) bool: which of a clip's changes (n,) are none. See `Frozen`; at an end only one side counts."""
+    """(n,) bool: which of a clip's changes (n,) are none. See `Frozen`; the first and the last have one side only."""
     sums = np.concatenate([[0.0], np.cumsum(changes, dtype=np.float64)])
     n = len(changes)
     here = np.arange(n)
     first, last = np.maximum(here - BESIDE, 0), np.minimum(here + 1 + BESIDE, n)
-    with np.errstate(invalid="ignore"):
-        before, after = (sums[here] - sums[first]) / (here - first), (sums[last] - sums[here + 1]) / (last - here - 1)
-    around = np.fmin(before, after)  # NaN where a side has none
+    before = (sums[here] - sums[first]) / np.maximum(here - first, 1)
+    after = (sums[last] - sums[here + 1]) / np.maximum(last - here - 1, 1)
+    around = np.minimum(before, after)
     return (changes <= max(level, share * float(changes.mean()))) | ((around >= NEW) & (changes <= beside * around))

@@ -24,7 +24,7 @@ BESIDE = 0.7  # the same in the nearest cells alone, so that a wall beside what 
 TEXTURED = 0.03  # of the squared gradient: what changes less than a picture with this texture would, stands still
 SEEN = 0.5  # levels of 255: a smaller change is rounding
 NOISE = 8.0  # levels of 255: a larger change that the flow does not explain is motion all the same, too fast to follow
-GUESSES = 48  # camera motions that are tried
+GUESSES = 32  # camera motions that are tried
 CLOSE, CLOSE_SHARE = 0.004, 0.05  # of the short side, and of the motion: farther from the camera's motion is no support for it
 BACKED = 0.3  # of the weight of what can be judged: with less support, the camera counts as still
 
@@ -114,7 +114,7 @@ class MotionWatch:
                 self.previous = (frame.index, frame.seconds, luma)
                 self.due_adjacent = _after(frame.seconds, self.motion.adjacent)
         for since, before, *kinds in earlier:
-            if min(luma.shape) >= LEAST and before.shape == luma.shape and frame.seconds > since:
+            if min(luma.shape) >= LEAST:
                 self.rows.append((frame.seconds, since, *kinds, *self.flow.speeds(before, luma, frame.seconds - since)))
 
     def _awaited(self, frame: Frame) -> tuple[float, np.ndarray] | None:
@@ -163,14 +163,9 @@ class Field:
         flow, known, unclear = self.cells(np.ascontiguousarray(before), np.ascontiguousarray(after))
         camera = self.camera(flow, known, unclear, short)
         flow = np.where(unclear, camera, flow)
-        speed = np.abs(flow) / (short * seconds)
-        return (
-            float(speed.mean()),
-            float(np.median(speed)),
-            float((speed < STILL).mean()),
-            float(np.abs(camera).mean()) / (short * seconds),
-            float(np.abs(flow - camera).mean()) / (short * seconds),
-        )
+        speed, of_camera, of_object = (np.abs(x) / (short * seconds) for x in (flow, camera, flow - camera))
+        still = float((speed < STILL).mean())
+        return float(speed.mean()), float(np.median(speed)), still, float(of_camera.mean()), float(of_object.mean())
 
     def cells(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """By cell: flow in pixels (complex, x + iy), whether it is known, and whether nothing tells it."""
@@ -233,13 +228,13 @@ class _Camera:
         if z.size < 3:
             return still
         m, c = self._guesses(z, f, weight)
-        gap = np.abs(f - (m[:, None] * z + c[:, None]))
-        reach = CLOSE * short + CLOSE_SHARE * np.abs(f)
-        backing = (weight * np.clip(1 - (gap / reach) ** 2, 0, None)).sum(1)
+        gap = f - (m[:, None] * z + c[:, None])
+        reach = (CLOSE * short + CLOSE_SHARE * np.abs(f)) ** 2
+        backing = np.maximum(1 - (gap.real**2 + gap.imag**2) / reach, 0) @ weight
         best = int(backing.argmax())
         m, c = m[best], c[best]
         for _ in range(2):
-            near = np.abs(f - (m * z + c)) < reach
+            near = np.abs(f - (m * z + c)) ** 2 < reach
             if weight[near].sum() < least:
                 return still
             m, c = _least_squares(z[near], f[near], weight[near])
@@ -250,8 +245,9 @@ class _Camera:
         up_to = np.cumsum(weight)
         i, j = np.searchsorted(up_to, self.pairs * up_to[-1]).clip(0, z.size - 1)
         apart = z[i] - z[j]
-        m = np.where(apart == 0, 0, (f[i] - f[j]) / np.where(apart == 0, 1, apart))
-        return np.append(m, 0), np.append(f[i] - m * z[i], 0)
+        m = (f[i] - f[j]) / np.where(apart == 0, np.inf, apart)
+        none = np.zeros(1, m.dtype)
+        return np.concatenate([m, none]), np.concatenate([f[i] - m * z[i], none])
 
 
 def _least_squares(z: np.ndarray, f: np.ndarray, weight: np.ndarray) -> tuple[Any, Any]:
