@@ -20,6 +20,7 @@ from ..atomic import write_text
 from ..core.draws import key_of
 from ..core.errors import DataError
 from ..video import cuts as detection
+from ..video import dissolve
 from ..video.cuts import Cuts, find_cuts, shots
 from ..video.decode import Limits, Timeline, frames_at, read_timeline
 from .refs import shown
@@ -168,7 +169,7 @@ def _settings() -> int:
 
 
 def _constants() -> dict[str, Any]:
-    modules = {"cuts": detection, "dissolve": detection.dissolve}
+    modules = {"cuts": detection, "dissolve": dissolve}
     found = {f"{module}.{name}": value for module, of in modules.items() for name, value in vars(of).items()}
     return {name: value for name, value in found.items() if (last := name.partition(".")[2]).isupper() and last[0] != "_"}
 
