@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
 
-from relatum.video.dissolve import RATE, Recent, is_mix
+from relatum.video.cuts import decide
+from relatum.video.dissolve import mixture
+from relatum.video.finder import CutFinder
+from relatum.video.frame import Frame
+from relatum.video.turn import Turn
 
 HEIGHT, WIDTH = 72, 128
 Scene = Callable[[float], np.ndarray]
@@ -68,34 +73,42 @@ def passed(random: np.random.Generator) -> Scene:
     return at
 
 
-def mixes(random: np.random.Generator, shown: Scene) -> bool:
-    """As of a hit at 2.5 to 3.5 s, with noise of 1.5 levels."""
-    recent = Recent()
-    for t in np.arange(1.0, 5.0, 1 / RATE):
+def spans(random: np.random.Generator, shown: Scene) -> tuple[tuple[float, float], ...]:
+    """Gradual changes that are found in seconds 1 to 5, 16 frames a second, with noise of 1.5 levels."""
+    finder = CutFinder()
+    for index, t in enumerate(np.arange(1.0, 5.0, 1 / 16)):
         gray = np.clip(shown(float(t)) + 1.5 * random.normal(size=(HEIGHT, WIDTH)), 0, 255).astype(np.uint8)
-        recent.add(float(t), np.repeat(gray[..., None], 3, 2))
-    return recent.mixes(2.0, 4.0)
+        finder.see(Frame(index, float(t), av.VideoFrame.from_ndarray(gray, format="gray"), Turn()))
+    return decide(finder.track()).gradual
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, 3.0])
 @pytest.mark.parametrize("black", ["", "before", "after"])
 def test_dissolves_and_fades_are_seen(seconds: float, black: str) -> None:
     random = np.random.default_rng([int(10 * seconds), len(black)])
-    assert sum(mixes(random, dissolved(random, seconds, black)) for _ in range(5)) == 5
+    found = [spans(random, dissolved(random, seconds, black)) for _ in range(5)]
+    assert sum(any(begin <= 3 + seconds / 2 and end >= 3 - seconds / 2 for begin, end in one) for one in found) == 5
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2])
 def test_motion_is_not(kind: int) -> None:
     random = np.random.default_rng(kind)
     make = (lambda: panned(random, 10, 80), lambda: zoomed(random), lambda: passed(random))[kind]
-    assert sum(mixes(random, make()) for _ in range(20)) <= 1
+    assert sum(bool(spans(random, make())) for _ in range(20)) <= 1
+
+
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_light_that_changes_is_not(rate: float) -> None:
+    random = np.random.default_rng(int(10 * rate))
+    for _ in range(5):
+        still = panned(random, 0, 8)
+        assert spans(random, lambda t: still(t) * (0.7 + 0.3 * np.sin(2 * np.pi * rate * t))) == ()  # noqa: B023
 
 
 def test_a_mix_by_hand() -> None:
-    """A ramp and its mirror image: their mean is a mix, each of them is none, and so is the middle of two equal frames."""
-    ramp = np.tile(np.linspace(20, 220, WIDTH), (HEIGHT, 1)).astype(np.uint8)
-    other = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, ramp.shape).astype(np.uint8), (0, 0), 1.0)
-    assert is_mix(ramp, (ramp // 2 + other // 2).astype(np.uint8), other)
-    assert not is_mix(ramp, ramp, other)
-    assert not is_mix(ramp, other, other)
-    assert not is_mix(ramp, ramp, ramp)
+    """Noise a and b, and their mean: no error save rounding. a is no mix of a and b; a at half its contrast is lit otherwise."""
+    random = np.random.default_rng(0)
+    a, b = (cv2.GaussianBlur(random.integers(0, 256, (HEIGHT, WIDTH), np.uint8), (0, 0), 1.0) for _ in range(2))
+    assert mixture(a, (a // 2 + b // 2).astype(np.uint8), b) < 0.01
+    assert mixture(a, a, b) == mixture(a, b, b) == mixture(a, a, a) == float("inf")
+    assert mixture(a, (64 + a // 2).astype(np.uint8), np.full_like(a, 128)) > 0.9

@@ -19,6 +19,7 @@ from relatum.jobs.opening import open_rows
 from relatum.models.codec import Moments
 from relatum.recipe import recipe_from
 from relatum.tasks.base import Needs
+from relatum.video import cuts
 from support.clips import captioned, number, pairs, scene, tick
 from support.films import cut_short, film, sound
 
@@ -283,10 +284,13 @@ def test_a_run_keeps_the_index_in_its_cache(tmp_path: Path) -> None:
 def test_every_constant_of_the_search_for_cuts_is_in_the_index_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is changed, cuts that were found otherwise are not taken from the index."""
     before = footage._settings()
-    names = [name for name in vars(footage.detection) if name.isupper() and not name.startswith("_")]
-    assert {"RATIO", "WINDOW", "CONTENT", "HISTOGRAM", "APART", "TRIM", "SHORT"} <= set(names)
-    for of, name in [*((footage.detection, name) for name in names), (footage.detection.dissolve, "MUCH")]:
+    names = [(of, name) for of in footage.SEARCH for name in vars(of) if name.isupper() and name[0] != "_" and name != "DETECTORS"]
+    assert {"TRIM", "MUCH", "BLANK", "WINDOW", "GRID"} <= {name for _, name in names}
+    for of, name in names:
         with monkeypatch.context() as changed:
             changed.setattr(of, name, 0.123)
             assert footage._settings() != before
+    monkeypatch.setattr(footage, "Rules", lambda: cuts.Rules(ratio=3))
+    assert footage._settings() != before
+    monkeypatch.undo()
     assert footage._settings() == before

@@ -19,14 +19,14 @@ from torch import Tensor
 from ..atomic import write_text
 from ..core.draws import key_of
 from ..core.errors import DataError
-from ..video import cuts as detection
-from ..video import dissolve
-from ..video.cuts import Cuts, find_cuts, shots
+from ..video import cuts, dissolve, fades, finder, likeness
+from ..video.cuts import Cuts, Rules, find_cuts, shots
 from ..video.decode import Limits, Timeline, frames_at, read_timeline
 from .refs import shown
 
 __all__ = ["INDEX", "Film", "Footage", "Frame", "Reel", "open_footage"]
 
+SEARCH = cuts, dissolve, fades, finder, likeness  # the modules that look for cuts
 INDEX = 2  # raise it when time stamps or cuts of the same file may come out otherwise
 KEPT = 2  # videos whose decoded frames are kept; rows lie video by video, so that one is enough for one reader of them
 
@@ -165,13 +165,12 @@ def _hash(path: Path) -> str:
 
 def _settings() -> int:
     """A number that stands for how cuts are looked for: all constants of those modules."""
-    return key_of(*((name, repr(value)) for name, value in sorted(_constants().items())))
+    return key_of(*((name, repr(value)) for name, value in sorted(_constants().items())), repr(Rules()))
 
 
 def _constants() -> dict[str, Any]:
-    modules = {"cuts": detection, "dissolve": dissolve}
-    found = {f"{module}.{name}": value for module, of in modules.items() for name, value in vars(of).items()}
-    return {name: value for name, value in found.items() if (last := name.partition(".")[2]).isupper() and last[0] != "_"}
+    found = {f"{of.__name__}.{name}": value for of in SEARCH for name, value in vars(of).items()}
+    return {name: value for name, value in found.items() if (last := name.rpartition(".")[2]).isupper() and last[0] != "_"}
 
 
 def _stored(folder: str, name: str, make: Callable[[], Any], load: Callable[..., Any]) -> Any:

@@ -1,34 +1,74 @@
-"""Where a video is cut: hard cuts and gradual changes by PySceneDetect's rules, and the shots between them.
+"""Where a video is cut: hard cuts, dissolves and fades, decided from what `finder` saw, and the shots between them.
 
-One decoding pass. Changes of content between frames at the video's own rate find hard cuts (its AdaptiveDetector's rule, also at
-the ends and for cuts close together); luma histograms once a second find what changes too slowly for that, a dissolve or a fade.
+Hard cuts by PySceneDetect's rules on changes between frames, save where motion, light or a flash explains the change; dissolves
+by what they are, a mix of two pictures; fades by contrast that goes to nothing.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from ..core.errors import MissingExtra
-from . import dissolve
+from ..core.errors import RecipeError
+from .fades import BLANK, fades
+from .finder import CutFinder, around
 from .reader import Reader
 from .timeline import Timeline
 
-__all__ = ["Cuts", "find_cuts", "shots"]
+__all__ = ["DETECTORS", "Cuts", "Rules", "Spans", "decide", "find_cuts", "needed", "shots", "watched", "widened"]
 
-RATIO = 3.5  # of a cut's change to the mean of the changes around it
-WINDOW = 3  # changes on both sides that a change is compared with
-BACKED = 2.0  # the same, of a cut that the histograms of that second show as well
-CONTENT = 15.0  # a smaller change is no cut: mean difference of hue, saturation and value, in levels of 255
-HISTOGRAM = {"threshold": 0.2, "bins": 128, "min_scene_len": 0.0}
-APART = 1.0  # seconds between the frames whose histograms are compared, and from a hard cut that explains a hit
+DETECTORS = ("adaptive", "content", "hash", "histogram", "threshold", "dissolve", "fade")
+BRIGHTER = 8.0  # levels of 255: what lies between the two changes of a flash is this much brighter than both sides
 TRIM = 0.5  # seconds on both sides of a gradual change; a hard cut trims one frame on both sides
-SHORT = 144  # pixels: the shorter edge of the frames that are scored, PySceneDetect's own 256 across at 16:9
+SLOW = 1.1  # seconds: mixtures that last no longer are explained by a hard cut among them
+CLEAR = 0.8  # of `mix_unlike` is enough for a mixture of less than half the most error
+BACKED = (1.25, 0.7)  # a hit of the histograms lets the score of a mixture be so much higher, and its pictures so much less unlike
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Thresholds of what is a cut. detectors: which kinds of changes are looked for, all of those named.
+
+    adaptive: a change of `content` or more, `ratio` times the mean of the 6 around it, between unlike pictures. Also one of `least`
+    that stands out by `stands` alone, if its pictures are unlike and those around it at most half as much. unlike: 1 minus the
+    likeness of two pictures once motion and light are taken out. content, hash, histogram, threshold: PySceneDetect's detectors of
+    those names, every frame, by their thresholds (levels of 255, share of bits, 1 minus correlation, levels of 255).
+    dissolve: `mix` is the most error of a mixture, as a share of what motion and light leave; slow: 1 minus correlation of
+    histograms 1 / rate s apart that backs a mixture that is just short of it.
+    """
+
+    detectors: tuple[str, ...] = ("adaptive", "dissolve", "fade")
+    ratio: float = 3.5
+    content: float = 15.0
+    least: float = 5.0
+    stands: float = 1.3
+    unlike: float = 0.4
+    mix: float = 1.6
+    mix_unlike: float = 0.5
+    slow: float = 0.2
+    content_cut: float = 27.0
+    hash: float = 0.35
+    histogram: float = 0.2
+    threshold: float = 12.0
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.detectors if name not in DETECTORS]:
+            raise RecipeError(f"detectors of cuts: expected some of {', '.join(DETECTORS)}, found {unknown[0]!r}")
+        numbers = {name: value for name, value in vars(self).items() if name != "detectors"}
+        if wrong := [name for name, value in numbers.items() if not 0 <= value < float("inf")]:
+            raise RecipeError(f"rules of cuts: expected {wrong[0]} of 0 or more, found {numbers[wrong[0]]}")
+
+
+@dataclass(frozen=True)
+class Spans:
+    """hard: rows of the first frames of new shots. gradual: spans of seconds, not trimmed, that belong to no shot."""
+
+    hard: tuple[int, ...]
+    gradual: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -45,46 +85,47 @@ class Cuts:
     failed_times: tuple[float, ...]
 
 
-def find_cuts(timeline: Timeline) -> Cuts:
-    """Cuts of a video in one decoding pass, with the frames that failed.
+def find_cuts(timeline: Timeline, rules: Rules = Rules()) -> Cuts:
+    """Cuts of a video in one decoding pass, with the frames that failed; gradual changes are trimmed by .5 s on both sides.
 
-    Hard cuts: a change of content of 15 or more, at least 3.5 times the mean of the six changes around it, cuts among those left
-    out: inside a video AdaptiveDetector(3.5, window 3, no least length). Near an end the six are the nearest that there are; a
-    video of seven frames or fewer has less than six, and a lone change (two frames) is judged by its size. What changes as much
-    from every frame to the next is motion, not cuts: a slide show with a picture a frame is one shot. Where the histograms of a
-    second show a change too, twice the mean is enough.
-    Gradual changes: HistogramDetector(.2, 128 bins) on a frame a second; a hit that no hard cut within 1 s explains, and in which
-    some frame is a mix of an earlier and a later one rather than one of these moved (see `dissolve`); other hits are motion.
+    What changes as much from every frame to the next is motion, not cuts: a slide show with a picture a frame is one shot.
     """
-    histogram, cv2 = _detector()
-    hits, waiting, decoded, changes = [], [], [], []
-    recent = dissolve.Recent()
-    last: float | None = None
-    before: Any = None
+    finder, whole = CutFinder(**watched(rules)), set()
     with Reader(timeline, seeks=False) as reader:
-        for index, frame in reader.frames():
-            seconds, small = timeline.times[index], _small(frame)
-            colors = cv2.cvtColor(small, cv2.COLOR_BGR2HSV)
-            decoded.append(index)
-            changes.append(0.0 if before is None else cv2.norm(colors, before, cv2.NORM_L1) / colors.size)
-            before = colors
-            recent.add(seconds, small)
-            if waiting and seconds > waiting[0][1] + TRIM + dissolve.MARGIN:
-                hits += _judged(waiting, recent)
-            if last is None or seconds - last >= APART - 0.5 / max(timeline.rate, 1.0):
-                if histogram.process_frame(_code(timeline, index), small) and last is not None:
-                    hits += _judged(waiting, recent)  # a video of gaps
-                    waiting.append((last, seconds))
-                last = seconds
-    hits += _judged(waiting, recent)
-    whole = set(decoded)
+        for index, picture in reader.frames():
+            whole.add(index)
+            finder.see(reader.frame(index, picture))
+    track = finder.track()
+    found = decide(track, rules)
     failed = tuple(time for i, time in enumerate(timeline.times) if i not in whole)
-    times = [timeline.times[i] for i in decoded]
-    firm = _breaks(changes)
-    backed = _backed(changes, times, firm, [hit[:2] for hit in hits if not hit[2]])
-    hard = tuple(times[i] for i in sorted({*firm, *backed}))
-    gradual = _gradual([hit[:2] for hit in hits if hit[2]], [times[i] for i in firm], timeline.duration)
-    return Cuts(hard, tuple(gradual), len(decoded), len(failed), failed)
+    hard = tuple(float(track["time"][row]) for row in found.hard)
+    return Cuts(hard, tuple(widened(found.gradual, TRIM, timeline.duration)), len(whole), len(failed), failed)
+
+
+def watched(rules: Rules, rates: Sequence[float] = (1.0,)) -> dict[str, Any]:
+    """What a CutFinder has to look at for these rules."""
+    every = (0.0,) if "histogram" in rules.detectors else ()
+    return {"rates": (*every, *rates), "hashes": "hash" in rules.detectors, "levels": "threshold" in rules.detectors}
+
+
+def needed(rules: Rules) -> set[str]:
+    """Arrays of a track that these rules read and that a CutFinder need not have."""
+    arrays = {"hash": "hash", "histogram": "histogram_0", "threshold": "level"}
+    return {arrays[name] for name in rules.detectors if name in arrays}
+
+
+def decide(track: Mapping[str, np.ndarray], rules: Rules = Rules()) -> Spans:
+    """Hard cuts and gradual changes of a CutFinder's track."""
+    if not len(track["time"]):
+        return Spans((), ())
+    flashes = _flashes(track)
+    hard = _hard(track, rules) - flashes
+    seconds = track["time"][sorted(hard)]
+    gradual = list(_mixed(track, rules, seconds)) if "dissolve" in rules.detectors else []
+    if "fade" in rules.detectors:
+        lit = track["time"][sorted(flashes)]
+        gradual += [span for span in fades(track["time"], track["spread"]) if not _holds(span, lit)]
+    return Spans(tuple(sorted(hard)), tuple(widened(gradual, 0.0, float("inf"))))
 
 
 def shots(timeline: Timeline, cuts: Cuts) -> list[tuple[int, int]]:
@@ -108,92 +149,100 @@ def shots(timeline: Timeline, cuts: Cuts) -> list[tuple[int, int]]:
     return found
 
 
-def _detector() -> tuple[Any, Any]:
-    """(the histogram detector, cv2)."""
-    try:
-        import cv2
-        from scenedetect.detectors import HistogramDetector
-    except ImportError:
-        raise MissingExtra("scenedetect", "video", "finding cuts") from None
-    return HistogramDetector(**HISTOGRAM), cv2
+def widened(spans: Sequence[tuple[float, float]], by: float, duration: float) -> Iterator[tuple[float, float]]:
+    """Ascending, within [0, duration], those that meet made one."""
+    last: tuple[float, float] | None = None
+    for begin, end in sorted(spans):
+        begin, end = max(begin - by, 0.0), min(end + by, duration)
+        if last is not None and begin <= last[1]:
+            last = (last[0], max(end, last[1]))
+            continue
+        if last is not None:
+            yield last
+        last = (begin, end)
+    if last is not None:
+        yield last
 
 
-def _judged(waiting: list[tuple[float, float]], recent: dissolve.Recent) -> list[tuple[float, float, bool]]:
-    """Takes the hits that wait; each with whether frames mix in it."""
-    found = [(begin, end, recent.mixes(begin - TRIM, end + TRIM)) for begin, end in waiting]
-    waiting.clear()
-    return found
-
-
-def _backed(
-    changes: Sequence[float], times: Sequence[float], firm: Sequence[int], hits: Sequence[tuple[float, float]]
-) -> Iterator[int]:
-    """Places of further cuts, in hits that no firm one explains."""
-    open_hits = [(begin, end) for begin, end in hits if not any(begin < times[i] <= end for i in firm)]
-    for i in range(1, len(changes)):
-        if changes[i] >= max(CONTENT, BACKED * _around(changes, i, set(firm))) and any(a < times[i] <= b for a, b in open_hits):
-            yield i
-
-
-def _breaks(changes: Sequence[float]) -> list[int]:
-    """Places of cuts, ascending. changes[i]: from frame i - 1 to frame i; changes[0] means nothing."""
-    large = [i for i in range(1, len(changes)) if changes[i] >= CONTENT]
+def _hard(track: Mapping[str, np.ndarray], rules: Rules) -> set[int]:
     found: set[int] = set()
-    while new := {i for i in large if i not in found and changes[i] >= RATIO * _around(changes, i, found)}:
+    if "adaptive" in rules.detectors:
+        unlike = np.nan_to_num(track["unlike"], nan=1.0)
+        found |= {row for row in _breaks(track["change"].tolist(), rules) if unlike[row] >= rules.unlike}
+        found |= _outstanding(track, rules)
+    if "content" in rules.detectors:
+        found |= set(np.flatnonzero(track["change"] >= rules.content_cut).tolist())
+    if "hash" in rules.detectors:
+        found |= set(np.flatnonzero(track["hash"] >= rules.hash).tolist())
+    if "histogram" in rules.detectors:
+        found |= set(np.flatnonzero(track["histogram_0"] <= 1 - rules.histogram).tolist())
+    if "threshold" in rules.detectors:
+        found |= set(_faded(track, rules))
+    return found - {0}
+
+
+def _breaks(changes: Sequence[float], rules: Rules = Rules()) -> list[int]:
+    """Places of cuts by AdaptiveDetector's rule, cuts among the changes around left out. changes[i]: from frame i - 1 to i."""
+    large = [i for i in range(1, len(changes)) if changes[i] >= rules.content]
+    found: set[int] = set()
+    while new := {i for i in large if i not in found and changes[i] >= rules.ratio * around(changes, i, found)}:
         found |= new
     return sorted(found)
 
 
-def _around(changes: Sequence[float], place: int, without: Set[int]) -> float:
-    """Mean of the 2 WINDOW changes nearest to one, as many on both sides where there are; 0 of none."""
-    first = max(min(place - WINDOW, len(changes) - 1 - 2 * WINDOW), 1)
-    near = [changes[i] for i in range(first, min(first + 2 * WINDOW + 1, len(changes))) if i != place and i not in without]
-    return sum(near) / len(near) if near else 0.0
+def _outstanding(track: Mapping[str, np.ndarray], rules: Rules) -> Set[int]:
+    """Changes between unlike pictures, among pictures that are alike."""
+    changes, unlike, beside = track["change"].tolist(), track["unlike"], track["beside"]
+    rows = np.flatnonzero((unlike >= rules.unlike) & (track["change"] >= rules.least) & (unlike >= 2 * beside))
+    return {int(row) for row in rows if changes[row] >= rules.stands * around(changes, int(row), ())}
 
 
-def _code(timeline: Timeline, index: int) -> Any:
-    """The frame's time as the detectors take it, in microseconds, so that variable frame rates are exact."""
-    from scenedetect.common import FrameTimecode, Timecode
+def _flashes(track: Mapping[str, np.ndarray]) -> set[int]:
+    """Rows of changes into and out of light: the second takes the first back; between them it is brighter, or nothing is seen."""
+    found: set[int] = set()
+    time, luma, spread = track["time"], track["luma"], track["spread"]
+    for row in np.flatnonzero(~np.isnan(track["back"])).tolist():
+        start = int(np.searchsorted(time, track["back"][row]))
+        light = luma[start:row].max() > max(luma[max(start - 1, 0)], luma[row]) + BRIGHTER
+        if light or spread[start:row].min() < BLANK:
+            found |= set(range(start, row + 1))
+    return found
 
-    rate = Fraction(timeline.rate or 25.0).limit_denominator(1001)
-    return FrameTimecode(Timecode(round(timeline.times[index] * 1e6), Fraction(1, 1_000_000)), fps=rate)
+
+def _mixed(track: Mapping[str, np.ndarray], rules: Rules, hard: np.ndarray) -> Iterator[tuple[float, float]]:
+    hits = list(_hits(track, rules, hard))
+    for row in np.flatnonzero(~np.isnan(track["mix"])):
+        begin, end, score, unlike = (float(track[name][row]) for name in ("mix_begin", "mix_end", "mix", "mix_unlike"))
+        most, least = rules.mix, rules.mix_unlike * (CLEAR if score < 0.5 * rules.mix else 1.0)
+        if any(a <= end and begin <= b for a, b in hits):
+            most, least = most * BACKED[0], least * BACKED[1]
+        if score < most and unlike >= least and not (end - begin <= SLOW and _holds((begin, end), hard)):
+            yield begin, end
 
 
-def _gradual(hits: Sequence[tuple[float, float]], hard: Sequence[float], duration: float) -> Iterator[tuple[float, float]]:
-    """Spans of hits that no hard cut explains, trimmed, those that meet made one."""
-    span: tuple[float, float] | None = None
-    for begin, end in hits:
-        if any(begin < cut <= end or abs(cut - end) <= APART for cut in hard):
+def _hits(track: Mapping[str, np.ndarray], rules: Rules, hard: np.ndarray) -> Iterator[tuple[float, float]]:
+    """Spans between two samples whose histograms differ, at the rates that are not every frame, and no hard cut says why."""
+    for name, values in track.items():
+        if not name.startswith("histogram_") or name == "histogram_0":
             continue
-        begin, end = max(begin - TRIM, 0.0), min(end + TRIM, duration)
-        if span is not None and begin <= span[1]:
-            span = (span[0], end)
-            continue
-        if span is not None:
-            yield span
-        span = (begin, end)
-    if span is not None:
-        yield span
+        rows = np.flatnonzero(~np.isnan(values))
+        times = [float(track["time"][0]), *(float(track["time"][row]) for row in rows)]
+        for begin, row in zip(times, rows, strict=False):
+            span = (begin, float(track["time"][row]))
+            if values[row] <= 1 - rules.slow and not _holds(span, hard):
+                yield span
 
 
-_PLANAR = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p")
-_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
-_STRETCH = np.clip((np.arange(256) - 16) * (255 / 219), 0, 255).round().astype(np.uint8)
+def _holds(span: tuple[float, float], seconds: np.ndarray) -> bool:
+    return bool(np.any((seconds > span[0]) & (seconds <= span[1] + 1e-6)))
 
 
-def _small(frame: Any) -> np.ndarray:
-    """(h w 3) uint8 BGR, the shorter edge at most SHORT, for scoring alone: planes are shrunk before they become colors."""
-    import cv2
+def _faded(track: Mapping[str, np.ndarray], rules: Rules) -> Iterator[int]:
+    """ThresholdDetector itself, on levels that are known already."""
+    from scenedetect.common import FrameTimecode
+    from scenedetect.detectors import ThresholdDetector
 
-    scale = min(SHORT / min(frame.width, frame.height), 1.0)
-    size = (max(round(frame.width * scale), 1), max(round(frame.height * scale), 1))
-    if frame.format.name not in _PLANAR:
-        return frame.to_ndarray(format="bgr24", width=size[0], height=size[1], interpolation="AREA")
-    y, u, v = (cv2.resize(_plane(plane), size, interpolation=cv2.INTER_LINEAR) for plane in frame.planes)
-    if not frame.format.name.startswith("yuvj") and frame.color_range != _FULL_RANGE:
-        y = cv2.LUT(y, _STRETCH)
-    return cv2.cvtColor(cv2.merge([y, v, u]), cv2.COLOR_YCrCb2BGR)
-
-
-def _plane(plane: Any) -> np.ndarray:
-    return np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))[:, : plane.width]
+    detector = ThresholdDetector(threshold=rules.threshold, min_scene_len=0)
+    for row, level in enumerate(track["level"]):
+        for cut in detector.process_frame(FrameTimecode(row, 25.0), np.full(1, level)):
+            yield cut.frame_num

@@ -1,74 +1,139 @@
-"""Whether a change of a second or so is a dissolve or a fade, by what these are, or only motion."""
+"""Dissolves: spans in which each frame is a mix of an earlier and a later one, rather than one of them moved or lit otherwise."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["MARGIN", "RATE", "Recent", "is_mix"]
+from .likeness import Picture, evened, moved, unlikeness
 
-RATE = 8  # samples a second that are kept
-REACH = (2, 4)  # samples from the middle to both ends, .25 and .5 s
-MUCH = 0.5  # of an error: what explains a frame much better leaves less than this share of it
+__all__ = ["RATE", "Mixes", "Mixture", "mixture"]
+
+RATE = 8  # samples a second
+REACHES = (1, 2, 4)  # samples from the middle to both ends, .125, .25 and .5 s
+WORTH = 2.0  # a mixture whose error is more than this many times that of motion and light is none
+WELL, CLEAR = 0.1, 0.5  # of either end alone: where motion and light leave less, a mixture has to leave less than this share of it
+MUCH = 0.5  # of the error of either end alone: a mixture leaves less
 MIDDLE = (0.25, 0.75)  # weights of a frame in the middle; beyond, it is nearly one of its ends
 LEAST = 4.0  # levels of 255: ends that differ less are one picture
-SHORT = 72  # pixels of the shorter edge
-MARGIN = 0.5  # seconds around the span whose samples are looked at
+GAP = 0.4  # seconds between mixtures of one span
 
 
-class Recent:
-    """The last four seconds as small luma, RATE a second."""
+@dataclass
+class Mixture:
+    """A span of mixtures, in seconds. score: least error of a mixture, as a share of what motion and light leave. unlike: of
+    the pictures before and after."""
+
+    begin: float
+    end: float
+    score: float
+    at: int
+    unlike: float = 0.0
+
+
+class Mixes:
+    """Watches pictures for dissolves, RATE a second; gives each span when it is over."""
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[float, np.ndarray]] = deque(maxlen=4 * RATE)
+        self._kept: deque[tuple[float, int, Picture, np.ndarray]] = deque(maxlen=2 * REACHES[-1] + 1)
+        self._open: Mixture | None = None
+        self._before: Picture | None = None
+        self._after: Picture | None = None
+        self._last = -np.inf
 
-    def add(self, seconds: float, picture: np.ndarray) -> None:
-        """picture: (h w 3) uint8 BGR; left out if it comes too soon after the last one."""
-        import cv2
+    def due(self, seconds: float) -> bool:
+        return not self._kept or seconds - self._kept[-1][0] >= 0.9 / RATE
 
-        if self._kept and seconds - self._kept[-1][0] < 0.9 / RATE:
-            return
-        scale = min(SHORT / min(picture.shape[:2]), 1.0)
-        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
-        self._kept.append((seconds, cv2.GaussianBlur(gray, (0, 0), 1.0)))
+    def see(self, seconds: float, place: int, picture: Picture) -> Iterator[Mixture]:
+        """place: the frame's number, which comes back as `Mixture.at`."""
+        self._kept.append((seconds, place, picture, picture.gray.astype(np.float32).ravel() - 128))
+        newest = len(self._kept) - 1
+        for reach in REACHES:
+            if newest < 2 * reach:
+                break
+            first, middle, last = (self._kept[newest - 2 * reach], self._kept[newest - reach], self._kept[newest])
+            if _may_mix(first[3], middle[3], last[3]):
+                score = mixture(first[2].gray, middle[2].gray, last[2].gray)
+                if score < WORTH:
+                    yield from self._widened(first, middle, last, score)
+        if self._open is not None and seconds - self._last > GAP + 2 * REACHES[-1] / RATE:
+            yield from self.close()
 
-    def mixes(self, begin: float, end: float) -> bool:
-        """Whether the samples of the span show a dissolve or a fade that motion does not explain."""
-        frames = [frame for seconds, frame in self._kept if begin - MARGIN <= seconds <= end + MARGIN]
-        middles = [(i, reach) for reach in REACH for i in range(reach, len(frames) - reach)]
-        return any(is_mix(frames[i - reach], frames[i], frames[i + reach]) for i, reach in middles)
+    def close(self) -> Iterator[Mixture]:
+        if self._open is not None and self._before is not None and self._after is not None:
+            self._open.unlike = unlikeness(self._before, self._after)
+            yield self._open
+            self._open = None
+
+    def _widened(self, first: tuple, middle: tuple, last: tuple, score: float) -> Iterator[Mixture]:
+        if self._open is not None and middle[0] - self._last > GAP:
+            yield from self.close()
+        if self._open is None:
+            self._open, self._before, self._after = Mixture(first[0], last[0], score, middle[1]), first[2], last[2]
+        if first[0] < self._open.begin:
+            self._open.begin, self._before = first[0], first[2]
+        if last[0] > self._open.end:
+            self._open.end, self._after = last[0], last[2]
+        if score < self._open.score:
+            self._open.score, self._open.at = score, middle[1]
+        self._last = max(self._last, middle[0])
 
 
-def is_mix(before: np.ndarray, middle: np.ndarray, after: np.ndarray) -> bool:
-    """Whether the middle is w before + (1 - w) after, w by least squares, rather than one of them, as it is or moved.
-
-    All (h w) uint8. The mixture's squared error is less than half of that of either end alone, and less than half of that of the
-    two ends moved along their optical flow to the middle, each pixel taken from the end that fits it better.
-    """
-    a, m, b = (frame.astype(np.float32) for frame in (before, middle, after))
-    apart = float(np.square(a - b).mean())
+def _weighed(a: np.ndarray, m: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """(weight, error of the mixture, error of the better end alone), mean squares; a weight of 0 where the ends are one picture."""
+    ab, ma, mb = a - b, m - a, m - b
+    size = a.size
+    apart = float(ab @ ab) / size
     if apart < LEAST**2:
-        return False
-    weight = float(((m - b) * (a - b)).mean()) / apart
-    mixed = float(np.square(m - weight * a - (1 - weight) * b).mean())
-    alone = min(float(np.square(m - a).mean()), float(np.square(m - b).mean()))
-    if not MIDDLE[0] < weight < MIDDLE[1] or mixed >= MUCH * alone:
-        return False
-    moved = np.minimum(_unexplained(before, middle), _unexplained(after, middle))
-    return mixed < MUCH * float(moved.mean())
+        return 0.0, 0.0, 0.0
+    weight = float(mb @ ab) / size / apart
+    far_a, far_b = float(ma @ ma) / size, float(mb @ mb) / size
+    return weight, max(far_b - weight * weight * apart, 0.0), min(far_a, far_b)
 
 
-def _unexplained(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(h w): squared difference of the target and the source moved along the flow from the target to it."""
-    import cv2 as library
+def _may_mix(a: np.ndarray, m: np.ndarray, b: np.ndarray) -> bool:
+    weight, mixed, alone = _weighed(a, m, b)
+    return MIDDLE[0] < weight < MIDDLE[1] and mixed < MUCH * alone
 
-    cv2: Any = library  # its stubs lack the flow
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(target, source, None)
-    y, x = np.mgrid[: target.shape[0], : target.shape[1]].astype(np.float32)
-    moved = cv2.remap(
-        source.astype(np.float32), x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return np.square(target.astype(np.float32) - moved)
+
+def mixture(before: np.ndarray, middle: np.ndarray, after: np.ndarray) -> float:
+    """Squared error of the middle as w before + (1 - w) after, w by least squares, over the least of its errors as one of the two:
+    as it is; moved along the optical flow to the middle, each pixel from the end that fits it better; moved, and lit otherwise by a
+    gain and an offset.
+
+    All (h w) uint8. Below 1 it is rather a mix; infinite where the weight is not near the middle or the mix fits badly.
+    """
+    a, m, b = (frame.astype(np.float32).ravel() - 128 for frame in (before, middle, after))
+    weight, mixed, alone = _weighed(a, m, b)
+    if not (MIDDLE[0] < weight < MIDDLE[1] and mixed < MUCH * alone):
+        return float("inf")
+    score = 0.0
+    for preset in ("FAST", "MEDIUM"):  # most motion is explained by the first already
+        left = _left(before, middle, after, alone, mixed / WORTH, preset)
+        score = max(score, mixed / max(left, 1e-3))
+        if score > (CLEAR if left < WELL * alone else WORTH):
+            return float("inf")
+    return score
+
+
+def _left(before: np.ndarray, middle: np.ndarray, after: np.ndarray, alone: float, enough: float, preset: str) -> float:
+    """Mean squared error that motion and light leave of the middle; stops where it falls below `enough`."""
+    even, left, motions = evened(middle), alone, []
+    for end in (before, after):
+        shifted = moved(end, evened(end), even, preset)
+        motions.append(np.square(middle - shifted))
+        left = min(left, float(motions[-1].mean()), _lit(shifted, middle))
+        if left < enough:
+            return left
+    return min(left, float(np.minimum(*motions).mean()))
+
+
+def _lit(source: np.ndarray, target: np.ndarray) -> float:
+    """Mean squared error of the target as gain x source + offset, by least squares."""
+    x, y = source.ravel() - source.mean(), target.astype(np.float32).ravel()
+    y = y - y.mean()
+    gain = float(x @ y) / max(float(x @ x), 1.0)
+    return float(np.square(y - gain * x).mean())
