@@ -206,10 +206,10 @@ def test_a_planted_crash_loses_one_clip_of_one_video(tmp_path: Path) -> None:
         ({"input": {"path": "nowhere"}}, "nowhere"),
         ({"measure": {"motoin": {}}}, "did you mean 'motion'"),
         ({"keep": {"speed": {"fact": "motion.maen", "at_least": 1.0}}}, "motion.maen"),
-        ({"split": {"kind": "motion"}}, "is not a split"),
+        ({"split": {"kind": "motion"}}, "is not what [split] takes"),
         ({"limits": {"max_lost": 2.0}}, "max_lost"),
         ({"preset": "svt"}, "did you mean 'svd'"),
-        ({"look": {"motion": {"kind": "clip_score"}}}, "a measure has that name already"),
+        ({"look": {"motion": {"kind": "clip_score", "model": "clip"}}}, "a measure has that name already"),
     ],
 )
 def test_a_wrong_recipe_is_told_before_anything_is_decoded(footage: Path, tables: dict[str, Any], words: str) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import write_text
-from ..core.errors import DataError
+from ..core.errors import DataError, RecipeError
+from ..core.load import near
 from ..core.registry import stage
 from .base import Keep
 from .deciding import Decisions, decide
@@ -20,12 +21,21 @@ from .settings import Curation
 __all__ = ["judge", "judged", "keeps_for", "table_of_clips"]
 
 
+ABOUT = ("id", "video", "start", "end", "seconds", "kept")  # what a keep sees of a clip besides facts
+
+
 def keeps_for(recipe: Curation, plan: Plan) -> dict[str, Keep]:
     """The preset's keeps and the recipe's. Without a kind it is of that which its name says, if that is a keep's, else a range."""
     tables = merged(recipe.preset, plan.facts, recipe.keep)
     for name, table in tables.items():
         table.setdefault("kind", name if hasattr(stage.classes.get(name), "judge") else "range")
-    return build_all("keep", tables, Keep)
+    keeps = build_all("keep", tables, Keep)
+    known = [*plan.facts, *ABOUT]
+    for name, keep in keeps.items():
+        for fact in keep.needs:
+            if fact not in known:
+                raise RecipeError(f"keep.{name}: no stage of the recipe writes the fact {fact!r}{near(fact, known)}")
+    return keeps
 
 
 def table_of_clips(run: Path) -> dict[str, Sequence[Any]]:
