@@ -37,6 +37,7 @@ def settings(name: str, models: Path) -> dict[str, Any]:
         "video_caption": {"model": str(models / "video_git"), "tokens": 6},
         "merged_caption": {"model": str(models / "gpt"), "tokens": 6},
         "clip_score": {"model": clip},
+        "ocr": {"short": 64},
         "aesthetic": {"model": clip, "head": str(models / "head.safetensors")},
     }.get(name, {})
 
