@@ -67,7 +67,7 @@ def test_reasons_have_the_value_and_the_threshold() -> None:
     ]
     # 2 of 4 are kept; the products of the shares is 2/4 * 3/4
     assert found.lines[3].startswith("50 % are kept of those without an error; if the keeps were independent it would be 37.5 %")
-    assert found.thresholds["motion"]["at_least"] == 0.005
+    assert found.thresholds["motion"]["at_least"] == 0.003
     assert found.thresholds["motion"]["at_most"] is None
 
 
