@@ -67,7 +67,7 @@ def test_reasons_have_the_value_and_the_threshold() -> None:
     ]
     # 2 of 4 are kept; the products of the shares is 2/4 * 3/4
     assert found.lines[3].startswith("50 % are kept of those without an error; if the keeps were independent it would be 37.5 %")
-    assert found.thresholds["motion"]["at_least"] == 0.003
+    assert found.thresholds["motion"]["at_least"] == 0.005
     assert found.thresholds["motion"]["at_most"] is None
 
 
@@ -356,7 +356,7 @@ def test_presets() -> None:
     assert found["clip"] == {"kind": "range", "fact": "clip.score", "drop_lowest": 0.1}
     assert found["text"] == {"kind": "off"}
     assert found["mine"] == own["mine"]
-    assert PRESETS["svd"].keeps["motion"]["at_least"] == 0.005
+    assert PRESETS["svd"].keeps["motion"]["at_least"] == 0.003
     with pytest.raises(RecipeError, match="did you mean 'svd'"):
         keeps_of("svb", facts)
     every = {fact for preset in PRESETS.values() for one in preset.keeps.values() for key in ("fact", "hashes", "embeddings")

@@ -21,8 +21,8 @@ class Preset:
 
 
 STATIC = 0.003
-"""Short sides a second. Our flow leaves out what does not move, so that static clips with noise read at most .002, where Stable Video
-Diffusion's, on 16 pixels, gives .043 pixels in half a second (.0054) to its example of one; people who sign read .004 here."""
+"""Short sides a second. Our flow leaves out what does not move: static clips with noise read at most .002, people who sign .004.
+Stable Video Diffusion's, on 16 pixels, gives .043 pixels in half a second (.0054) to its example of a static clip."""
 
 _TWINS = {"kind": "duplicates", "hashes": "hash.dhash"}
 
@@ -30,7 +30,8 @@ PRESETS: Mapping[str, Preset] = {
     "svd": Preset(
         "Stable Video Diffusion (arXiv 2311.15127), appendix: of all clips drop the quarter with the least motion, the quarter "
         "with the lowest aesthetic score, the half with the lowest CLIP score and the quarter with the most text; text over 7 % of "
-        "the picture. Ours: the least motion, more than .6 of the frames repeated (12 frames a second shown as 24 repeat half), near-duplicates",
+        "the picture. Ours: the least motion, more than .6 of the frames repeated (12 frames a second shown as "
+        "24 repeat half), near-duplicates",
         {
             "motion": {"kind": "range", "fact": "motion.mean", "at_least": STATIC, "drop_lowest": 0.25},
             "text": {"kind": "range", "fact": "text.area_max", "at_most": 0.07, "drop_highest": 0.25},
