@@ -163,7 +163,10 @@ def test_bad_files_are_all_listed_and_none_is_fatal(tmp_path: Path) -> None:
     expected = bad_films(tmp_path / "videos")
     path = recipe(tmp_path, limits={"timeout": 60.0})
     code, words = said(str(path))
-    assert code == 0, words
+    assert code == 3
+    assert "inputs are bad, more than limits.max_bad = 0.01" in words
+    assert "everything else is written" in words
+    assert said(str(path), "-o", "limits.max_bad=1.0")[0] == 0
     sources = {row["uri"]: row for row in table_of(tmp_path / "run", "sources")}
     videos = {row["video_id"]: row for row in table_of(tmp_path / "run", "videos")}
     wrong = {}

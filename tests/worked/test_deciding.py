@@ -352,8 +352,9 @@ def test_presets() -> None:
         "mine": {"kind": "range", "fact": "a.b"},
     }
     found = merged("svd", facts, own)
-    assert found["motion"] == {"kind": "range", "fact": "motion.mean", "at_least": 0.01, "drop_lowest": 0.25}
-    assert found["clip"] == {"kind": "range", "fact": "clip.score", "drop_lowest": 0.1}
+    ours = {"kind": "range", "on_missing": "drop"}
+    assert found["motion"] == {**ours, "fact": "motion.mean", "at_least": 0.01, "drop_lowest": 0.25}
+    assert found["clip"] == {**ours, "fact": "clip.score", "drop_lowest": 0.1}
     assert found["text"] == {"kind": "off"}
     assert found["mine"] == own["mine"]
     assert PRESETS["svd"].keeps["motion"]["at_least"] == 0.003

@@ -1,8 +1,8 @@
 """Lines of text in a picture, without a model: strokes, joined to lines, and what these look like.
 
 Strokes are what a 7 x 7 opening takes away (a top-hat, of bright and of dark strokes), on three sizes of the picture and above two
-contrasts. Strokes side by side join to candidates, wider than high. Twelve numbers of a candidate give, by a logistic model, how
-likely it is text: length, contrast and how even it is, strokes a height, edges of both directions, gaps of the other polarity,
+contrasts. Strokes side by side join to candidates, wider than high. Eleven numbers of a candidate give, by a logistic model, how
+likely it is text: length, contrast and how even it is, strokes across, edges of both directions, gaps of the other polarity,
 sharp upper and lower ends, and emptiness above and below. Foliage, grass, noise or a wall fail several of these; a fence or a row
 of windows, which may not, repeat themselves, as writing does not.
 """
@@ -26,10 +26,10 @@ REPEATS = 0.55  # a candidate more alike to itself a step on, two, and three is 
 COVERED = 0.35  # of a candidate, by likelier ones: then it adds nothing
 CELLS = 180  # of the shorter edge of the grid on which areas are counted
 
-FEATURES = ("length", "fill", "contrast", "spread", "color", "edges", "around", "gaps", "across", "down", "ends", "height")
+FEATURES = ("length", "fill", "contrast", "spread", "color", "edges", "around", "gaps", "across", "ends", "height")
 # Fitted by benchmarks/text_fit.py: drawn captions against drawn textures and photographs without text, half of them dimmed.
-WEIGHTS = (2.87, 5.1, 2.58, 6.68, -11.41, -1.95, -1.42, 9.38, -2.58, -0.22, 2.42, 2.13)
-BIAS = -11.28
+WEIGHTS = (2.81, 4.94, 2.75, 6.6, -11.7, -1.75, -1.51, 9.35, -2.88, 2.41, 2.17)
+BIAS = -10.92
 
 
 def find_lines(luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +86,7 @@ def _repeats(picture: np.ndarray) -> float:
 
 
 def candidates(luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n 4) boxes as shares of the picture and (n 12) FEATURES of what may be a line, on all sizes."""
+    """(n 4) boxes as shares of the picture and (n 11) FEATURES of what may be a line, on all sizes."""
     import cv2
 
     boxes, features = [np.zeros((0, 4))], [np.zeros((0, len(FEATURES)))]
@@ -127,7 +127,7 @@ def _level(luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _features(
     luma: np.ndarray, response: np.ndarray, masks: np.ndarray, strokes: np.ndarray, joined: np.ndarray, cells: np.ndarray
 ) -> np.ndarray:
-    """(n 12). cells: (n 4) left, top, width, height of each candidate on the stack, in cells of two by two pixels."""
+    """(n 11). cells: (n 4) left, top, width, height of each candidate on the stack, in cells of two by two pixels."""
     import cv2
 
     tall = luma.shape[0] // 2
@@ -141,8 +141,7 @@ def _features(
     inked = np.maximum(_sums(dense, *box), 1)
     other = _sums(dense, left, top + (1 - 2 * (part % 2)) * tall, right, bottom + (1 - 2 * (part % 2)) * tall)
     level, spread, color = _ink(luma, response, masks, cells)
-    across = _sums(cv2.integral(_halved(_rises(masks, 1))), *box) / 255 * 4 / (2 * height)
-    down = _sums(cv2.integral(_halved(_rises(masks, 0))), *box) / 255 * 4 / (2 * width)
+    across = _sums(cv2.integral(_halved(_rises(masks))), *box) / 255 * 4 / (2 * height)
     flat = (left, top - start, right, bottom - start)
     sideways = _sums(cv2.integral(_halved(cv2.absdiff(luma[:, 1:], luma[:, :-1]), luma.shape)), *flat)
     upright = _sums(cv2.integral(_halved(cv2.absdiff(luma[1:], luma[:-1]), luma.shape)), *flat)
@@ -165,7 +164,6 @@ def _features(
             around,
             np.minimum(other / 255 / area, 0.4),
             np.abs(np.log(np.clip(across / (width / height), 0.2, 5) / 1.5)),
-            np.abs(np.log(np.clip(down, 0.2, 5) / 1.2)),
             _ends(dense, box, start, start + tall),
             np.log(height / 7),
         ],
@@ -184,15 +182,12 @@ def _halved(picture: np.ndarray, shape: tuple[int, ...] | None = None) -> np.nda
     return cv2.resize(picture, (picture.shape[1] // 2, picture.shape[0] // 2), interpolation=cv2.INTER_AREA)
 
 
-def _rises(masks: np.ndarray, axis: int) -> np.ndarray:
-    """255 where a stroke begins along an axis."""
+def _rises(masks: np.ndarray) -> np.ndarray:
+    """255 where a stroke begins, from left to right."""
     import cv2
 
     found = np.zeros_like(masks)
-    if axis:
-        cv2.subtract(masks[:, 1:], masks[:, :-1], found[:, 1:])
-    else:
-        cv2.subtract(masks[1:], masks[:-1], found[1:])
+    cv2.subtract(masks[:, 1:], masks[:, :-1], found[:, 1:])
     return found
 
 

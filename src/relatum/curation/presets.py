@@ -24,6 +24,7 @@ STATIC = 0.003
 """Short sides a second. Our flow leaves out what does not move: static clips with noise read at most .002, people who sign .004.
 Stable Video Diffusion's, on 16 pixels, gives .043 pixels in half a second (.0054) to its example of a static clip."""
 
+_RANGE = {"kind": "range", "on_missing": "drop"}  # with that reason: a clip too short or too sparse to tell, or without a caption
 _TWINS = {"kind": "duplicates", "hashes": "hash.dhash"}
 
 PRESETS: Mapping[str, Preset] = {
@@ -33,11 +34,11 @@ PRESETS: Mapping[str, Preset] = {
         "the picture. Ours: the least motion, more than .6 of the frames repeated (12 frames a second shown as "
         "24 repeat half), near-duplicates",
         {
-            "motion": {"kind": "range", "fact": "motion.mean", "at_least": STATIC, "drop_lowest": 0.25},
-            "text": {"kind": "range", "fact": "text.area_max", "at_most": 0.07, "drop_highest": 0.25},
-            "aesthetic": {"kind": "range", "fact": "aesthetic.score", "drop_lowest": 0.25},
-            "clip": {"kind": "range", "fact": "clip.score", "drop_lowest": 0.5},
-            "frozen": {"kind": "range", "fact": "frozen.share", "at_most": 0.6},
+            "motion": {**_RANGE, "fact": "motion.mean", "at_least": STATIC, "drop_lowest": 0.25},
+            "text": {**_RANGE, "fact": "text.area_max", "at_most": 0.07, "drop_highest": 0.25},
+            "aesthetic": {**_RANGE, "fact": "aesthetic.score", "drop_lowest": 0.25},
+            "clip": {**_RANGE, "fact": "clip.score", "drop_lowest": 0.5},
+            "frozen": {**_RANGE, "fact": "frozen.share", "at_most": 0.6},
             "duplicates": _TWINS,
         },
     ),
@@ -45,8 +46,8 @@ PRESETS: Mapping[str, Preset] = {
         "Open-Sora Plan, report 1.3.0: LAION aesthetic score of at least 4.75; static clips out, there by LPIPS under .001, here "
         "by our floor of motion. Its crop of subtitles and its DOVER score have no stage here; text alone drops nothing there",
         {
-            "motion": {"kind": "range", "fact": "motion.mean", "at_least": STATIC},
-            "aesthetic": {"kind": "range", "fact": "aesthetic.score", "at_least": 4.75},
+            "motion": {**_RANGE, "fact": "motion.mean", "at_least": STATIC},
+            "aesthetic": {**_RANGE, "fact": "aesthetic.score", "at_least": 4.75},
         },
     ),
     "curator": Preset(
@@ -54,8 +55,8 @@ PRESETS: Mapping[str, Preset] = {
         "anything; at least 3.5, as the guide of Cosmos Curate has it. Static clips out, there by motion vectors of the codec, "
         "here by our floor of motion; duplicates by embeddings, our cosine",
         {
-            "motion": {"kind": "range", "fact": "motion.mean", "at_least": STATIC},
-            "aesthetic": {"kind": "range", "fact": "aesthetic.scores", "at_least": 3.5, "reduce": "min"},
+            "motion": {**_RANGE, "fact": "motion.mean", "at_least": STATIC},
+            "aesthetic": {**_RANGE, "fact": "aesthetic.scores", "at_least": 3.5, "reduce": "min"},
             "duplicates": {"kind": "duplicates", "hashes": "", "embeddings": "clip.embedding"},
         },
     ),

@@ -70,7 +70,7 @@ def _hits(seconds: float, clip: Clip) -> bool:
 
 def limits_key(recipe: Curation) -> str:
     """Of the limits that a video is held against; those of the process that does it change nothing in the answer."""
-    process = ("timeout", "attempts", "max_memory_gib")
+    process = ("timeout", "attempts", "max_memory_gib", "max_bad")
     return key_of({name: value for name, value in vars(recipe.limits).items() if name not in process})
 
 

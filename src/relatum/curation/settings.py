@@ -21,6 +21,7 @@ class Limits:
     min_short_side: pixels. max_lost: share of the frames that may fail to decode; above it a video is rejected as corrupt, below
     it is partial. timeout: seconds without a further frame after which a video counts as hung. attempts: at a video that hung or
     ended its process. max_memory_gib: address space of the process that decodes.
+    max_bad: share of the inputs that may end in error, crash or timeout before the command fails, with everything else written.
     """
 
     max_bytes: int = 8 * 2**30
@@ -32,13 +33,16 @@ class Limits:
     timeout: float = 120.0
     attempts: int = 2
     max_memory_gib: float = 0.0
+    max_bad: float = 0.01
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 <= value < math.inf:
                 raise RecipeError(f"limits.{name} is {value}, expected a finite number, 0 or more")
-        if self.max_lost > 1 or self.attempts < 1 or self.timeout <= 0:
-            raise RecipeError("limits: expected max_lost of at most 1, attempts of at least 1, and a timeout above 0 seconds")
+        if self.max_lost > 1 or self.max_bad > 1 or self.attempts < 1 or self.timeout <= 0:
+            raise RecipeError(
+                "limits: expected max_lost and max_bad of at most 1, attempts of at least 1, and a timeout above 0 seconds"
+            )
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Stills:
     """
 
     short: int = 256
-    every: float = 1.0
+    every: float = 0.5
     quality: int = 90
 
     def __post_init__(self) -> None:
@@ -62,8 +66,7 @@ class Engine:
     """[engine]. kind: "local" processes of this machine, or "ray", a cluster (or this machine) through Ray Data.
 
     workers: processes that decode (0: one a core). gpus: of each actor that runs models, under Ray. address: of the Ray cluster; ""
-    starts one here. device: where models run. max_bad: share of the videos that may end in error, crash or timeout before the
-    command fails (everything else is written all the same).
+    starts one here. device: where models run.
     """
 
     kind: Literal["local", "ray"] = "local"
@@ -72,11 +75,10 @@ class Engine:
     actors: int = 1
     address: str = ""
     device: str = ""
-    max_bad: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.workers < 0 or self.gpus < 0 or self.actors < 1 or not 0 <= self.max_bad <= 1:
-            raise RecipeError(f"engine: {self}: expected workers and gpus of 0 or more, actors of 1 or more, max_bad from 0 to 1")
+        if self.workers < 0 or not 0 <= self.gpus < math.inf or self.actors < 1:
+            raise RecipeError(f"engine: {self}: expected workers and gpus of 0 or more, actors of 1 or more")
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,8 @@ def curate(recipe: Curation, retry: Sequence[str] = (), shard: tuple[int, int] |
         if shard is not None:
             return run
         before = costs_of(run)
-        (run / "run.json").unlink(missing_ok=True)  # until the tables agree again
+        for name in ("run.json", "decisions.parquet", "decision.json"):  # until the tables agree again
+            (run / name).unlink(missing_ok=True)
         said = look_at_all(listed, job, spent, say)
         counts = write_manifest(run, list(listed.inputs()), plan, job.store, lambda content: said.get(content, {}))
         table, decisions = judge(run, keeps)
@@ -117,10 +118,21 @@ def curate(recipe: Curation, retry: Sequence[str] = (), shard: tuple[int, int] |
         about = {"seconds": time.perf_counter() - started, "spent": spent, "counts": counts}
         write_text(run / "run.json", json.dumps(about, indent=1, sort_keys=True))
         page = write_report(job, keeps, table, decisions)
-        failed = export_all(run, outputs, say)
+        failed = [*too_bad(run, recipe.limits.max_bad), *export_all(run, outputs, say)]
     if failed:
         raise DataError("; ".join(failed) + f"; everything else is written: {page}")
     return page
+
+
+def too_bad(run: Path, most: float) -> list[str]:
+    """What is to be said if more than this share of the inputs ended in error, crash or timeout."""
+    sources, videos = read_columns(run / "sources.parquet"), read_columns(run / "videos.parquet")
+    bad = [*zip(sources["uri"], sources["status"], strict=True), *zip(videos["uri"], videos["status"], strict=True)]
+    bad = [(uri, status) for uri, status in bad if status in BAD]
+    if len(bad) <= most * len(sources["uri"]):
+        return []
+    first = ", ".join(f"{uri} ({status})" for uri, status in bad[:3])
+    return [f"{len(bad)} of {len(sources['uri'])} inputs are bad, more than limits.max_bad = {most:g}: {first} ..."]
 
 
 def export_all(run: Path, outputs: Mapping[str, Output], say: Say) -> list[str]:

@@ -106,7 +106,10 @@ def _write(run: Path, part: Path, output: Output, key: str, progress: Callable[[
         shutil.rmtree(scratch, ignore_errors=True)
     if not samples:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.most_common()) or "no reason is known"
-        raise DataError(f"{part.parent / part.name[1:-17]}: nothing is left to write ({reasons}); ask for less in its [output]")
+        first = f"; the first: {notes[0]}" if notes else ""
+        raise DataError(
+            f"{part.parent / part.name[1:-17]}: nothing is left to write ({reasons}{first}); ask for less in its [output]"
+        )
     about = {"kind": output.kind, "samples": samples, "files": files, "dropped": dict(dropped), "notes": notes, "key": key}
     write_text(part / SUMMARY, json.dumps({**about, "reader": _reader(output), "settings": asdict(output)}, indent=1))
 
