@@ -17,7 +17,7 @@ from relatum.curation.looking import look_at
 from relatum.curation.store import Store
 from support.captioners import save_all, save_blip, save_clip, save_gpt, save_head, save_llava
 
-NAMES = sorted(name for name, cls in stage.classes.items() if hasattr(cls, "needs_torch"))
+NAMES = sorted(name for name, cls in stage.classes.items() if hasattr(cls, "identity"))
 OTHERS = {"image_caption": save_blip, "video_caption": save_llava, "merged_caption": save_gpt, "clip_score": save_clip}
 COUNT = 5
 

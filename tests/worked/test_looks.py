@@ -118,7 +118,6 @@ class Stub:
 
     version: ClassVar[int] = 1
     writes: ClassVar[tuple[str, ...]] = ("text", "saw")
-    needs_torch: ClassVar[bool] = False
     cheap: ClassVar[tuple[str, ...]] = ("bad", "most", "calls", "weights", "batch_size")  # weights: only `identity` knows them
 
     word: str = "word"

@@ -125,15 +125,13 @@ class Look(Protocol):
     """Adds facts from stills of clips: a model, on batches. Registered with @stage; a dataclass whose fields are its settings.
 
     version, writes: as a measure's. stills: how many of each clip it is shown, evenly from first to last (1: the middle one).
-    batch_size: clips at once. needs_torch: false for looks that run in the worker that decoded the video, true for those that run
-    where the models are (the driving process, or an actor with a GPU).
+    batch_size: clips at once. Looks run where the models are: in the driving process, or in an actor with a GPU.
     May have reads: the kinds of captions that its answers depend on (else on all texts and facts), and cheap: settings that change
     no answer. A look that writes captions gives them as facts named "text" (the recipe's name of the look is the caption's kind).
     """
 
     version: ClassVar[int]
     writes: ClassVar[tuple[str, ...]]
-    needs_torch: ClassVar[bool]
     stills: int
     batch_size: int
 

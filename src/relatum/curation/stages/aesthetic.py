@@ -25,7 +25,6 @@ class Aesthetic:
     version: ClassVar[int] = 1
     writes: ClassVar[tuple[str, ...]] = ("score", "scores")
     cheap: ClassVar[tuple[str, ...]] = ("batch_size", "device")
-    needs_torch: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ()
 
     model: str

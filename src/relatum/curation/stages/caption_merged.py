@@ -33,7 +33,6 @@ class MergedCaption:
     version: ClassVar[int] = 1
     writes: ClassVar[tuple[str, ...]] = ("text", "text_fault")
     cheap: ClassVar[tuple[str, ...]] = ("batch_size", "device", "weight")
-    needs_torch: ClassVar[bool] = True
 
     model: str = ""
     image: str = "image"

@@ -26,7 +26,6 @@ class VideoCaption:
     version: ClassVar[int] = 1
     writes: ClassVar[tuple[str, ...]] = ("text", "text_fault")
     cheap: ClassVar[tuple[str, ...]] = ("batch_size", "device", "weight")
-    needs_torch: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ()
 
     model: str

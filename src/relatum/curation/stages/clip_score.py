@@ -27,7 +27,6 @@ class ClipScore:
     version: ClassVar[int] = 1
     writes: ClassVar[tuple[str, ...]] = ("score", "scores", "caption", "embedding")
     cheap: ClassVar[tuple[str, ...]] = ("batch_size", "device")
-    needs_torch: ClassVar[bool] = True
 
     model: str
     captions: tuple[str, ...] = ("merged", "video", "image", "sidecar", "title")

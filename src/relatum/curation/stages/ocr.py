@@ -37,7 +37,6 @@ class Ocr:
     version: ClassVar[int] = 1
     writes: ClassVar[tuple[str, ...]] = ("area_max", "area_mean", "method")
     cheap: ClassVar[tuple[str, ...]] = ("batch_size",)
-    needs_torch: ClassVar[bool] = False
 
     stills: int = 3
     band: tuple[float, ...] = ()
@@ -109,7 +108,7 @@ def _inside(folder: Path) -> Path:
 
 
 def _detector(model: Path, short: int) -> Any:
-    """One thread, silent, from a file that is there: rapidocr would otherwise fetch what it lacks."""
+    """Silent, on all cores, from a file that is there: rapidocr would otherwise fetch what it lacks."""
     import cv2
     from rapidocr import RapidOCR
 
@@ -117,8 +116,6 @@ def _detector(model: Path, short: int) -> Any:
     return RapidOCR(
         params={
             "Global.log_level": "critical",
-            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
-            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             "Det.model_path": str(model),
             "Det.limit_type": "min",
             "Det.limit_side_len": short,
