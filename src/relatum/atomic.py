@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import platform
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +18,13 @@ from .core.errors import DataError
 __all__ = ["make_folder", "needs_disk", "remove_stale", "sync_folder", "temporary", "write_bytes", "write_text"]
 
 
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+DAY = 86400.0  # seconds
+
+
 def temporary(path: Path) -> Path:
-    """The hidden name beside `path` under which this process writes it."""
-    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    """The hidden name beside `path` under which this process writes it; no other process, also of another machine, has it."""
+    return path.with_name(f".{path.name}.tmp-{_HOST}-{os.getpid()}")
 
 
 @contextmanager
@@ -95,15 +103,27 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Deletes what processes that are gone had begun to write or to delete in `folder`; leaves what a living one has there."""
+    """Deletes what processes that are gone had begun to write or to delete in `folder`; leaves what a living one has there, and
+    for a day what is another machine's."""
     for path in [*folder.glob(".*.tmp-*"), *folder.glob(".*.old-*")]:
-        process = path.name.rpartition("-")[2]
+        rest, _, process = path.name.rpartition("-")
+        host = rest.rpartition("-")[2]
+        if re.fullmatch("[0-9a-f]{8}", host) and host != _HOST and _age(path) < DAY:
+            continue
         if process.isdigit() and int(process) != os.getpid() and _lives(int(process)):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    """Seconds since it was changed; 0 of what is gone meanwhile."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _lives(process: int) -> bool:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import tomli_w
 
 from relatum.curation.item import Item, Job
 from relatum.curation.local import run_local
 from relatum.curation.plan import plan_of
 from relatum.curation.reading import clips_of, errors_of, facts_of
+from relatum.curation.recipe import table_of
+from relatum.curation.worker import NOTE
 from support.curation import small_curation
 from support.films import bars, film
 
@@ -67,6 +76,33 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path, videos: list[It
     assert again == [{}, {}]
     changed = job_with(tmp_path, rate=5.0)  # another track of the same measure
     assert all("decode" in cost["spent"] for _, cost in run_local(videos, changed))
+
+
+@pytest.mark.parametrize("whom", ["group", "alone"])
+def test_an_interrupt_says_nothing_of_the_video(tmp_path: Path, videos: list[Item], whom: str) -> None:
+    """Ctrl-C while a stage hangs: exit 130 at once, no process is left, and the stage is not blamed."""
+    job = job_with(tmp_path, at=30, does="hang")
+    table = {
+        **table_of(job.recipe),
+        "input": {"path": str(tmp_path / "long.mp4")},
+        "limits": {"timeout": 300.0, "min_short_side": 16},
+    }
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(tomli_w.dumps(table))
+    process = subprocess.Popen([sys.executable, "-m", "relatum", "curate", str(recipe)], start_new_session=True)
+    store, until = tmp_path / "run" / "store", time.monotonic() + 60
+    while not any(NOTE.unpack(file.read_bytes())[1] == 30 for file in store.glob("scratch/note-*") if file.stat().st_size):
+        assert time.monotonic() < until
+        os.sched_yield()
+    workers = psutil.Process(process.pid).children()
+    assert workers
+    if whom == "group":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert not psutil.wait_procs(workers, 30)[1]
+    assert not list(store.glob("*/*.crashes.json"))
 
 
 def test_a_process_that_cannot_be_helped_ends_the_video_not_the_run(

@@ -8,12 +8,13 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile, mkstemp
 from typing import IO, Any
 
-from ..core.errors import DataError
+from ..atomic import remove_stale
+from ..core.errors import DataError, Interrupted
 from .item import Item, Job, scratch
 from .passing import DECODING
 from .reading import limits_key
@@ -21,9 +22,10 @@ from .recipe import table_of
 from .store import Record
 from .worker import NOTE
 
-__all__ = ["Guard", "attend"]
+__all__ = ["Guard", "attend", "sweep"]
 
 PLACES = 16  # places of one video that are gone round, one after the other, before it is given up
+BETWEEN = ("probe", "stills", DECODING)  # what a process does besides measuring
 START = 120.0  # seconds until a process must have said that it is there
 
 
@@ -37,12 +39,13 @@ class _Ended:
 
 
 class Guard:
-    """One worker process, started when it is first needed and again when it has ended."""
+    """One worker process, started when it is first needed and again when it has ended. One thread uses it; any may `end` it."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.stages = [*job.plan.measures, DECODING]
+        self.stages = [*job.plan.measures, *BETWEEN]
         self._process: subprocess.Popen[bytes] | None = None
+        self._over = False
 
     def __enter__(self) -> Guard:
         return self
@@ -51,7 +54,21 @@ class Guard:
         self.close()
 
     def ask(self, item: Item, avoid: Sequence[Sequence[Any]]) -> dict[str, Any] | _Ended:
-        """The worker's answer, or how it ended."""
+        """The worker's answer, or how it ended. Interrupted after `end`: what happened then says nothing of the video."""
+        found = self._asked(item, avoid)
+        if self._over:
+            raise Interrupted("curation: interrupted; the same command goes on")
+        return found
+
+    def end(self) -> None:
+        """Ends the process, whatever it does; the thread that waits for it is told by an Interrupted."""
+        self._over = True
+        if (process := self._process) is not None:
+            process.kill()
+
+    def _asked(self, item: Item, avoid: Sequence[Sequence[Any]]) -> dict[str, Any] | _Ended:
+        if self._over:
+            return {}
         process = self._started()
         os.pwrite(self._note, NOTE.pack(-1, -1), 0)
         task = {**asdict(item), "avoid": list(avoid), "stages": self.stages}
@@ -80,19 +97,25 @@ class Guard:
         self._note, self._note_file = mkstemp(dir=scratch(recipe), prefix="note-")
         self._errors: IO[bytes] = TemporaryFile(dir=scratch(recipe))  # noqa: SIM115 - closed by close()
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             [sys.executable, "-m", "relatum.curation.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(sys.path)},
+            start_new_session=True,  # Ctrl-C is for us; our end is its end
         )
+        if self._over:
+            self._process.kill()
         about = {"recipe": table_of(recipe), "folder": str(recipe.folder), "stills": self.job.stills, "note": self._note_file}
-        self._tell(self._process, about)
-        found = self._answer(self._process, START)
-        if isinstance(found, _Ended):
+        try:
+            self._tell(process, about)
+            found = self._answer(process, START)
+        except BrokenPipeError:
+            found = self._ended("crash")
+        if isinstance(found, _Ended) and not self._over:
             raise DataError(f"curation: the process that decodes does not start ({found.words})")
-        return self._process
+        return process
 
     def _tell(self, process: subprocess.Popen[bytes], value: Any) -> None:
         if process.stdin is not None:
@@ -134,22 +157,32 @@ class Guard:
         return _Ended(status, words, place)
 
 
+def sweep(job: Job) -> None:
+    """Removes what killed processes have left in the run's store; only for who is alone in it."""
+    for file in scratch(job.recipe).iterdir():
+        file.unlink(missing_ok=True)
+    for folder in job.store.folder.glob("[0-9a-f][0-9a-f]"):
+        remove_stale(folder)
+
+
 def attend(item: Item, job: Job, guard: Guard) -> dict[str, Any]:
     """One video, whatever it does to the process: gives seconds by what they were spent on, and leaves a record in any case.
 
     A process that ends, or hangs, while a measure looks at a frame is started again and goes round that place, which costs the clip
     around it; one that ends elsewhere is tried again as often as the limits say, and then the video's status is "crash" or
-    "timeout". OSError, which says that the run's own disk refuses, goes through.
+    "timeout". DataError where the run's own disk refuses, Interrupted where the run is over.
     """
     keys, tries = job.keys, 0
     places = [[stage, frame, key] for stage, frame, key in job.store.crashes(item.content) if keys.get(stage) == key]
     while True:
         found = guard.ask(item, places)
         if not isinstance(found, _Ended):
-            if "raised" in found:
-                raise OSError(f"{item.path}: {found['raised']}")
-            return found
-        if found.place is not None and found.place[0] != DECODING and len(places) < PLACES:
+            if "refused" in found:
+                raise DataError(found["refused"])
+            if "failed" not in found:
+                return found
+            found = _Ended("crash", found["failed"], None)
+        if found.place is not None and found.place[0] in job.plan.measures and len(places) < PLACES:
             places = [*places, [*found.place, keys[found.place[0]]]]
             job.store.write_crashes(item.content, places)
             continue
@@ -157,5 +190,7 @@ def attend(item: Item, job: Job, guard: Guard) -> dict[str, Any]:
         if tries >= job.recipe.limits.attempts:
             where = f" while {found.place[0]} at frame {found.place[1]}" if found.place else ""
             words = f"{found.words}{where}; tried {tries} times"
-            job.store.write(Record(item.content, found.status, found.status, words, limits_key(job.recipe)))
+            known = job.store.read(item.content) or Record(item.content, found.status)
+            about = {"status": found.status, "reason": found.status, "detail": words, "limits": limits_key(job.recipe)}
+            job.store.write(replace(known, **about))  # with the tracks that it has
             return {"spent": {}}

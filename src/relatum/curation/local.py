@@ -41,5 +41,7 @@ def run_local(items: Iterable[Item], job: Job) -> Iterator[tuple[Item, dict[str,
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for guard in guards:
-            guard.close()
+            guard.end()
         pool.shutdown()
+        for guard in guards:
+            guard.close()

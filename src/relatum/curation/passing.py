@@ -19,6 +19,7 @@ from .store import Fault
 __all__ = ["DECODING", "Passed", "watch"]
 
 DECODING = "decoding"  # what a process was doing between two measures
+END = -2  # in place of a frame: when all are seen
 LIMIT = 100  # faults of one measure that are listed; one that goes on failing is shown no more frames
 
 Note = Callable[[str, int], None]
@@ -64,7 +65,10 @@ def watch(
                 spool.see(frame)
                 stilled += perf_counter() - started
             note(DECODING, index)
-    tracks = {watcher.name: watcher.track() for watcher in watchers}
+    tracks = {}
+    for watcher in watchers:
+        note(watcher.name, END)
+        tracks[watcher.name] = watcher.track((watcher.name, END) in left_out)
     faults = [fault for watcher in watchers for fault in watcher.faults]
     seconds = {watcher.name: watcher.seconds for watcher in watchers} | {"stills": stilled}
     return Passed(tracks, faults, decoded, len(timeline.times) - decoded, seconds)
@@ -103,8 +107,10 @@ class _Watcher:
         finally:
             self.seconds += perf_counter() - started
 
-    def track(self) -> Track:
+    def track(self, avoided: bool) -> Track:
         try:
+            if avoided:
+                raise ChildProcessError("ended the process that ran it")
             return self.watch.track()
         except Exception as error:
             self.faults.append(Fault(self.name, math.nan, f"{type(error).__name__}: {error}"[:500]))

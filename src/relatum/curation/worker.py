@@ -68,6 +68,7 @@ def import_threads() -> None:
 
 
 def _done(task: dict[str, Any], job: Any, file: int) -> dict[str, Any]:
+    from ..core.errors import RelatumError
     from .item import Item, measure
 
     stages = {name: place for place, name in enumerate(task["stages"])}
@@ -79,8 +80,10 @@ def _done(task: dict[str, Any], job: Any, file: int) -> dict[str, Any]:
     item = Item(task["content"], task["path"], tuple(member) if member else None)
     try:
         return measure(item, job, note, task["avoid"])
-    except Exception as error:  # ours or the disk's: the driving process decides
-        return {"raised": f"{type(error).__name__}: {error}"}
+    except (OSError, RelatumError) as error:  # of the run's own disk: what a video holds does not raise these
+        return {"refused": str(error)}
+    except Exception as error:
+        return {"failed": f"{type(error).__name__}: {error}"[:500]}
 
 
 def _say(out: Any, answer: dict[str, Any]) -> None:
