@@ -139,3 +139,16 @@ def test_two_classes_of_one_name_are_refused() -> None:
         class Two: ...
 
     assert term("same")(One) is One  # importing a file twice is not a clash
+
+
+def test_what_a_dataclass_refuses_says_in_which_table() -> None:
+    @dataclass
+    class Range:
+        low: float = 0.0
+
+        def __post_init__(self) -> None:
+            if self.low < 0:
+                raise RecipeError(f"expected a low of 0 or more, found {self.low}")
+
+    with pytest.raises(RecipeError, match=r"^keep\.motion: expected a low of 0 or more, found -1\.0$"):
+        load(Range, {"low": -1}, "keep.motion")

@@ -28,7 +28,7 @@ def near(word: str, known: Iterable[str]) -> str:
 def load(cls: type[T], table: object, where: str) -> T:
     """An instance of the dataclass `cls`. `where` is the table's place in the recipe, for messages ("train.optimizer")."""
     if not isinstance(table, Mapping):
-        raise RecipeError(f"{where}: expected a table, found {_name(table)}")
+        raise RecipeError(f"{_place(where)}expected a table, found {_name(table)}")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     for key in table:
@@ -36,13 +36,13 @@ def load(cls: type[T], table: object, where: str) -> T:
             raise RecipeError(f"{_join(where, key)}: {cls.__name__} has no setting {key!r}{near(key, fields)}")
     for key, f in fields.items():
         if key not in table and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise RecipeError(f"{where}: {cls.__name__} needs a value for {key!r} ({_words(hints[key])})")
+            raise RecipeError(f"{_place(where)}{cls.__name__} needs a value for {key!r} ({_words(hints[key])})")
     values = {key: _value(hints[key], value, _join(where, key)) for key, value in table.items()}
     try:
         return cls(**values)
-    except RecipeError:
-        raise
     except ValueError as error:  # a dataclass's own __post_init__ refused the values
+        if isinstance(error, RecipeError) and (not where or where in str(error)):
+            raise
         raise RecipeError(f"{where}: {error}") from error
 
 
@@ -115,6 +115,10 @@ def _near_only(value: object, words: Iterable[str]) -> str:
     return hint if "did you mean" in hint else ""
 
 
+def _place(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
 def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
@@ -132,6 +136,8 @@ def _words(hint: Any) -> str:
         return " or ".join(_words(a) for a in get_args(hint) if a is not type(None))
     if get_origin(hint) in (tuple, list):
         return "a list"
+    if get_origin(hint) in (dict, Mapping):
+        return "a table"
     return plain.get(hint, getattr(hint, "__name__", str(hint)))
 
 

@@ -26,6 +26,7 @@ __all__ = ["Guard", "attend", "sweep"]
 
 PLACES = 16  # places of one video that are gone round, one after the other, before it is given up
 BETWEEN = ("probe", "stills", DECODING)  # what a process does besides measuring
+STARTS = 3  # times that a process is started before it is given up
 START = 120.0  # seconds until a process must have said that it is there
 
 
@@ -69,14 +70,15 @@ class Guard:
     def _asked(self, item: Item, avoid: Sequence[Sequence[Any]]) -> dict[str, Any] | _Ended:
         if self._over:
             return {}
-        process = self._started()
+        if self._started() is None:
+            return {}
         os.pwrite(self._note, NOTE.pack(-1, -1), 0)
         task = {**asdict(item), "avoid": list(avoid), "stages": self.stages}
         try:
-            self._tell(process, task)
+            self._tell(task)
         except BrokenPipeError:
             return self._ended("crash")
-        return self._answer(process, self.job.recipe.limits.timeout)
+        return self._answer(self.job.recipe.limits.timeout)
 
     def close(self) -> None:
         """Ends the process, if there is one."""
@@ -90,14 +92,38 @@ class Guard:
             os.close(self._note)
             Path(self._note_file).unlink(missing_ok=True)
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is not None:
-            return self._process
+    def _started(self) -> subprocess.Popen[bytes] | None:
+        """The process, which has said that it is there; None where the run is over. DataError if it ends again and again."""
+        words = ""
+        for _ in range(STARTS):
+            if self._process is not None or self._over:
+                return self._process
+            self._start()
+            try:
+                recipe = self.job.recipe
+                about = {
+                    "recipe": table_of(recipe),
+                    "folder": str(recipe.folder),
+                    "stills": self.job.stills,
+                    "note": self._note_file,
+                }
+                self._tell(about)
+                found = self._answer(START)
+            except BrokenPipeError:
+                found = self._ended("crash")
+            words = found.words if isinstance(found, _Ended) else str(found.get("refused", ""))
+            if words:
+                self.close()
+        if self._process is None and not self._over:
+            raise DataError(f"curation: the process that decodes does not start: {words}; tried {STARTS} times")
+        return self._process
+
+    def _start(self) -> None:
         recipe = self.job.recipe
         self._note, self._note_file = mkstemp(dir=scratch(recipe), prefix="note-")
         self._errors: IO[bytes] = TemporaryFile(dir=scratch(recipe))  # noqa: SIM115 - closed by close()
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        process = self._process = subprocess.Popen(
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "relatum.curation.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -107,36 +133,34 @@ class Guard:
         )
         if self._over:
             self._process.kill()
-        about = {"recipe": table_of(recipe), "folder": str(recipe.folder), "stills": self.job.stills, "note": self._note_file}
-        try:
-            self._tell(process, about)
-            found = self._answer(process, START)
-        except BrokenPipeError:
-            found = self._ended("crash")
-        if isinstance(found, _Ended) and not self._over:
-            raise DataError(f"curation: the process that decodes does not start ({found.words})")
-        return process
 
-    def _tell(self, process: subprocess.Popen[bytes], value: Any) -> None:
-        if process.stdin is not None:
+    def _tell(self, value: Any) -> None:
+        process = self._process
+        if process is not None and process.stdin is not None:
             process.stdin.write(json.dumps(value).encode() + b"\n")
             process.stdin.flush()
 
-    def _answer(self, process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any] | _Ended:
+    def _answer(self, seconds: float) -> dict[str, Any] | _Ended:
         """One line of its output, or how it ended without one: it has so many seconds for each frame that it goes on by."""
-        line, seen = b"", self._noted()
+        line, seen, output = b"", self._noted(), self._output()
         with selectors.DefaultSelector() as waiting:
-            waiting.register(process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
+            waiting.register(output, selectors.EVENT_READ)
             while not line.endswith(b"\n"):
                 if not waiting.select(seconds):
                     if seen == (seen := self._noted()):
                         return self._ended("timeout", f"no progress for {seconds:g} s")
                     continue
-                data = os.read(process.stdout.fileno(), 65536)  # type: ignore[union-attr]
+                data = os.read(output, 65536)
                 if not data:
                     return self._ended("crash")
                 line += data
         return json.loads(line)
+
+    def _output(self) -> int:
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        return process.stdout.fileno()
 
     def _noted(self) -> tuple[int, int]:
         """(place of the stage, frame) that the process was last at; -1 where it has not begun."""

@@ -20,6 +20,7 @@ __all__ = ["DECODING", "Passed", "watch"]
 
 DECODING = "decoding"  # what a process was doing between two measures
 END = -2  # in place of a frame: when all are seen
+EMPTY: Track = {"time": np.zeros(0)}
 LIMIT = 100  # faults of one measure that are listed; one that goes on failing is shown no more frames
 
 Note = Callable[[str, int], None]
@@ -82,8 +83,13 @@ class _Watcher:
     faults: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.watch, self.rate, self.next = self.measure.watch(self.video), self.measure.rate, -math.inf
-        self.seconds = 0.0
+        self.watch, self.rate, self.next, self.seconds = None, 0.0, -math.inf, 0.0
+        try:
+            self.rate, self.watch = self.measure.rate, self.measure.watch(self.video)
+            if not 0 <= self.rate < math.inf:
+                raise ValueError(f"a rate of {self.rate}, expected frames a second, 0 or more")
+        except Exception as error:
+            self.faults = [Fault(self.name, math.nan, _words(error))] * LIMIT  # is shown nothing
 
     def wants(self, frame: Frame) -> bool:
         if not self.rate:
@@ -99,9 +105,10 @@ class _Watcher:
             return
         started = perf_counter()
         try:
+            assert self.watch is not None
             self.watch.see(frame)
         except Exception as error:  # whatever a stage does wrong costs the clip that it does it in
-            self.faults.append(Fault(self.name, frame.seconds, f"{type(error).__name__}: {error}"[:500]))
+            self.faults.append(Fault(self.name, frame.seconds, _words(error)))
             if len(self.faults) == LIMIT:
                 self.faults.append(Fault(self.name, math.nan, f"failed {LIMIT} times and was shown no more frames"))
         finally:
@@ -111,7 +118,21 @@ class _Watcher:
         try:
             if avoided:
                 raise ChildProcessError("ended the process that ran it")
-            return self.watch.track()
+            return _checked(self.watch.track()) if self.watch is not None else EMPTY
         except Exception as error:
-            self.faults.append(Fault(self.name, math.nan, f"{type(error).__name__}: {error}"[:500]))
-            return {"time": np.zeros(0)}
+            self.faults.append(Fault(self.name, math.nan, _words(error)))
+            return EMPTY
+
+
+def _checked(track: Track) -> Track:
+    """The track, if it is one."""
+    arrays = {name: np.asarray(array) for name, array in track.items()}
+    if "time" not in arrays or len({len(array) for array in arrays.values()}) > 1:
+        raise ValueError(f"a track with {', '.join(arrays) or 'nothing'}; expected arrays of one length, one of them time")
+    if odd := [name for name, array in arrays.items() if array.dtype.kind not in "fiub" or "/" in name]:
+        raise ValueError(f"a track's {odd[0]!r} is of {arrays[odd[0]].dtype}; expected numbers, under a name without slashes")
+    return arrays
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]

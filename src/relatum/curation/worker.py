@@ -22,7 +22,11 @@ def main() -> None:
     lines = _lines()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not reach the one who reads our answers
-    job, file = _job(json.loads(lines.get()))
+    try:
+        job, file = _job(json.loads(lines.get()))
+    except Exception as error:
+        _say(out, {"refused": f"{type(error).__name__}: {error}"})
+        return
     _say(out, {"ready": True})
     for line in iter(lines.get, ""):
         task = json.loads(line)
