@@ -119,10 +119,54 @@ def test_inside_a_video_cuts_are_those_of_adaptive_detector(tmp_path: Path) -> N
         found = [
             cut
             for index, frame in reader.frames()
-            for cut in detector.process_frame(FrameTimecode(index, 25.0), reader.frame(index, frame).bgr(144))
+            for cut in detector.process_frame(FrameTimecode(index, 25.0), reader.frame(index, frame).bgr(72))
         ]
     assert len(found) == 4
     assert find_cuts(timeline).hard == pytest.approx([cut.seconds for cut in found])
+
+
+def view(random: np.random.Generator, x: float = 0.0) -> np.ndarray:
+    """(72 96 3) float: noise of three grains, moved by x pixels; the generator decides which."""
+    whole = sum(np.kron(random.normal(size=(72 // g, 240 // g)), np.ones((g, g))) for g in (2, 6, 12))
+    shift = np.array([np.interp(np.arange(96) + 48 + x, np.arange(240), row) for row in np.asarray(whole)])
+    return 110 + 25 * shift[..., None] + np.array([20.0, 0.0, -20.0])
+
+
+def seen(path: Path, frames: list[np.ndarray]) -> Cuts:
+    return find_cuts(read_timeline(film(path, [frame.clip(0, 255).astype(np.uint8) for frame in frames])))
+
+
+def test_light_and_motion_are_no_cuts(tmp_path: Path) -> None:
+    """Two frames of flash, a lamp that goes out, a jerk of 6 pixels of 96, a title on plain gray: changes, but of one scene."""
+    slow = [view(np.random.default_rng(1), i / 4) for i in range(60)]
+    flash = [255 - (255 - frame) * 0.15 if i in (30, 31) else frame for i, frame in enumerate(slow)]
+    lamp = [frame * (0.4 if i >= 30 else 1) for i, frame in enumerate(slow)]
+    jerk = [view(np.random.default_rng(1), 0 if i < 30 else 6) for i in range(60)]
+    plain = np.full((72, 96, 3), 100.0)
+    title = [plain + (np.arange(96) % 12 < 6)[:, None] * (np.arange(72) > 60)[:, None, None] * 2.0 * min(i, 50) for i in range(75)]
+    for name, frames in {"flash": flash, "lamp": lamp, "jerk": jerk, "title": title}.items():
+        cuts = seen(tmp_path / f"{name}.mp4", frames)
+        assert (cuts.hard, cuts.gradual) == ((), ()), name
+
+
+def test_cuts_that_change_little_are_found(tmp_path: Path) -> None:
+    """At 1.2 s: between two dark scenes (a fifth of the contrast), and between two that both pan by 2 pixels a frame."""
+    one, two = (np.random.default_rng(seed) for seed in (1, 2))
+    dark = [15 + (view(np.random.default_rng(1 if i < 30 else 2), i / 4) - 110) / 5 for i in range(60)]
+    assert seen(tmp_path / "dark.mp4", dark).hard == pytest.approx((1.2,))
+    first, second = (np.concatenate([view(random, x) for x in (-48, 48)], 1) for random in (one, two))
+    pan = [np.roll(first if i < 30 else second, -2 * i, 1)[:, :96] for i in range(60)]
+    assert seen(tmp_path / "pan.mp4", pan).hard == pytest.approx((1.2,))
+
+
+@pytest.mark.parametrize("to", [0.0, 255.0])
+def test_fades(tmp_path: Path, to: float) -> None:
+    """From 1.2 s on gone within .8 s, plain for .4 s, back within .4 s at 2.8 s; the span is widened by .5 s."""
+    share = np.interp(np.arange(100), [30, 50, 60, 70], [1, 0, 0, 1])
+    frames = [to + w * (view(np.random.default_rng(1 if i < 55 else 2), i / 4) - to) for i, w in enumerate(share)]
+    cuts = seen(tmp_path / "a.mp4", frames)
+    assert cuts.hard == ()
+    assert cuts.gradual == ((pytest.approx(0.7, abs=0.13), pytest.approx(3.3, abs=0.13)),)
 
 
 def test_frames_that_failed_end_a_shot(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ BRIGHTER = 8.0  # levels of 255: what lies between the two changes of a flash is
 TRIM = 0.5  # seconds on both sides of a gradual change; a hard cut trims one frame on both sides
 SLOW = 1.1  # seconds: mixtures that last no longer are explained by a hard cut among them
 CLEAR = 0.8  # of `mix_unlike` is enough for a mixture of less than half the most error
-BACKED = (1.25, 0.7)  # a hit of the histograms lets the score of a mixture be so much higher, and its pictures so much less unlike
+BACKED = 0.7  # a hit of the histograms lets the pictures of a mixture be only so much as unlike
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,21 @@ class Rules:
     """Thresholds of what is a cut. detectors: which kinds of changes are looked for, all of those named.
 
     adaptive: a change of `content` or more, `ratio` times the mean of the 6 around it, between unlike pictures. Also one of `least`
-    that stands out by `stands` alone, if its pictures are unlike and those around it at most half as much. unlike: 1 minus the
-    likeness of two pictures once motion and light are taken out. content, hash, histogram, threshold: PySceneDetect's detectors of
-    those names, every frame, by their thresholds (levels of 255, share of bits, 1 minus correlation, levels of 255).
-    dissolve: `mix` is the most error of a mixture, as a share of what motion and light leave; slow: 1 minus correlation of
-    histograms 1 / rate s apart that backs a mixture that is just short of it.
+    or more, whose ratio times the unlikeness is `stands`, if the pictures around it are half as unlike or less. unlike: how unlike
+    two pictures are at least (`likeness.unlikeness`: 1 minus a correlation, motion and light taken out).
+    dissolve: `mix` is the most error of a mixture, as a share of what motion and light leave, `mix_unlike` the least unlikeness of
+    its ends; slow: 1 minus the correlation of histograms, at the rates that are not every frame, that lets it be less.
+    content, hash, histogram, threshold: PySceneDetect's detectors of those names on every frame, by `content_cut`, `hash`,
+    `histogram` and `threshold` (levels of 255, share of bits, 1 minus correlation, levels of 255).
     """
 
     detectors: tuple[str, ...] = ("adaptive", "dissolve", "fade")
     ratio: float = 3.5
     content: float = 15.0
     least: float = 5.0
-    stands: float = 1.3
-    unlike: float = 0.4
-    mix: float = 1.6
+    stands: float = 1.0
+    unlike: float = 0.45
+    mix: float = 2.0
     mix_unlike: float = 0.5
     slow: float = 0.2
     content_cut: float = 27.0
@@ -118,14 +119,12 @@ def decide(track: Mapping[str, np.ndarray], rules: Rules = Rules()) -> Spans:
     """Hard cuts and gradual changes of a CutFinder's track."""
     if not len(track["time"]):
         return Spans((), ())
-    flashes = _flashes(track)
-    hard = _hard(track, rules) - flashes
-    seconds = track["time"][sorted(hard)]
-    gradual = list(_mixed(track, rules, seconds)) if "dissolve" in rules.detectors else []
-    if "fade" in rules.detectors:
-        lit = track["time"][sorted(flashes)]
-        gradual += [span for span in fades(track["time"], track["spread"]) if not _holds(span, lit)]
-    return Spans(tuple(sorted(hard)), tuple(widened(gradual, 0.0, float("inf"))))
+    flashes, seconds = _flashes(track), track["time"]
+    faded = list(fades(seconds, track["luma"], track["spread"])) if "fade" in rules.detectors else []
+    faded = [span for span in faded if not _holds(span, seconds[sorted(flashes)])]
+    hard = {row for row in _hard(track, rules) - flashes if not any(begin < seconds[row] <= end for begin, end in faded)}
+    mixed = list(_mixed(track, rules, seconds[sorted(hard)])) if "dissolve" in rules.detectors else []
+    return Spans(tuple(sorted(hard)), tuple(widened([*mixed, *faded], 0.0, float("inf"))))
 
 
 def shots(timeline: Timeline, cuts: Cuts) -> list[tuple[int, int]]:
@@ -194,7 +193,7 @@ def _outstanding(track: Mapping[str, np.ndarray], rules: Rules) -> Set[int]:
     """Changes between unlike pictures, among pictures that are alike."""
     changes, unlike, beside = track["change"].tolist(), track["unlike"], track["beside"]
     rows = np.flatnonzero((unlike >= rules.unlike) & (track["change"] >= rules.least) & (unlike >= 2 * beside))
-    return {int(row) for row in rows if changes[row] >= rules.stands * around(changes, int(row), ())}
+    return {int(row) for row in rows if changes[row] * unlike[row] >= rules.stands * around(changes, int(row), ())}
 
 
 def _flashes(track: Mapping[str, np.ndarray]) -> set[int]:
@@ -213,10 +212,10 @@ def _mixed(track: Mapping[str, np.ndarray], rules: Rules, hard: np.ndarray) -> I
     hits = list(_hits(track, rules, hard))
     for row in np.flatnonzero(~np.isnan(track["mix"])):
         begin, end, score, unlike = (float(track[name][row]) for name in ("mix_begin", "mix_end", "mix", "mix_unlike"))
-        most, least = rules.mix, rules.mix_unlike * (CLEAR if score < 0.5 * rules.mix else 1.0)
+        least = rules.mix_unlike * (CLEAR if score < 0.5 * rules.mix else 1.0)
         if any(a <= end and begin <= b for a, b in hits):
-            most, least = most * BACKED[0], least * BACKED[1]
-        if score < most and unlike >= least and not (end - begin <= SLOW and _holds((begin, end), hard)):
+            least *= BACKED
+        if score < rules.mix and unlike >= least and not (end - begin <= SLOW and _holds((begin, end), hard)):
             yield begin, end
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .likeness import Picture, evened, moved, unlikeness
+from .likeness import GRID, Picture, evened, moved, unlikeness
 
 __all__ = ["RATE", "Mixes", "Mixture", "mixture"]
 
 RATE = 8  # samples a second
 REACHES = (1, 2, 4)  # samples from the middle to both ends, .125, .25 and .5 s
-WORTH = 2.0  # a mixture whose error is more than this many times that of motion and light is none
+WORTH = 2.5  # a mixture whose error is more than this many times that of motion and light is none
 WELL, CLEAR = 0.1, 0.5  # of either end alone: where motion and light leave less, a mixture has to leave less than this share of it
 MUCH = 0.5  # of the error of either end alone: a mixture leaves less
 MIDDLE = (0.25, 0.75)  # weights of a frame in the middle; beyond, it is nearly one of its ends
@@ -50,19 +50,31 @@ class Mixes:
     def see(self, seconds: float, place: int, picture: Picture) -> Iterator[Mixture]:
         """place: the frame's number, which comes back as `Mixture.at`."""
         self._kept.append((seconds, place, picture, picture.gray.astype(np.float32).ravel() - 128))
-        newest = len(self._kept) - 1
-        for reach in REACHES:
-            if newest < 2 * reach:
-                break
-            first, middle, last = (self._kept[newest - 2 * reach], self._kept[newest - reach], self._kept[newest])
-            if _may_mix(first[3], middle[3], last[3]):
-                score = mixture(first[2].gray, middle[2].gray, last[2].gray)
-                if score < WORTH:
-                    yield from self._widened(first, middle, last, score)
+        yield from self._tried(len(self._kept) - 1 - REACHES[-1])
         if self._open is not None and seconds - self._last > GAP + 2 * REACHES[-1] / RATE:
-            yield from self.close()
+            yield from self._ended()
+
+    def _tried(self, at: int) -> Iterator[Mixture]:
+        """With the sample at `at` in the middle: the reach that fits best, if any does."""
+        fits = []
+        for reach in REACHES:
+            if at >= reach and at + reach < len(self._kept):
+                found = _weighed(*(self._kept[at + j][3] for j in (-reach, 0, reach)))
+                if _is_middle(*found):
+                    fits.append((found[1] / found[2], reach))
+        if fits:
+            first, middle, last = (self._kept[at + j] for j in (-min(fits)[1], 0, min(fits)[1]))
+            score = mixture(first[2].gray, middle[2].gray, last[2].gray)
+            if score < WORTH:
+                yield from self._widened(first, middle, last, score)
 
     def close(self) -> Iterator[Mixture]:
+        """At the end of the video."""
+        for at in range(max(len(self._kept) - REACHES[-1], 0), len(self._kept)):
+            yield from self._tried(at)
+        yield from self._ended()
+
+    def _ended(self) -> Iterator[Mixture]:
         if self._open is not None and self._before is not None and self._after is not None:
             self._open.unlike = unlikeness(self._before, self._after)
             yield self._open
@@ -70,7 +82,7 @@ class Mixes:
 
     def _widened(self, first: tuple, middle: tuple, last: tuple, score: float) -> Iterator[Mixture]:
         if self._open is not None and middle[0] - self._last > GAP:
-            yield from self.close()
+            yield from self._ended()
         if self._open is None:
             self._open, self._before, self._after = Mixture(first[0], last[0], score, middle[1]), first[2], last[2]
         if first[0] < self._open.begin:
@@ -94,8 +106,7 @@ def _weighed(a: np.ndarray, m: np.ndarray, b: np.ndarray) -> tuple[float, float,
     return weight, max(far_b - weight * weight * apart, 0.0), min(far_a, far_b)
 
 
-def _may_mix(a: np.ndarray, m: np.ndarray, b: np.ndarray) -> bool:
-    weight, mixed, alone = _weighed(a, m, b)
+def _is_middle(weight: float, mixed: float, alone: float) -> bool:
     return MIDDLE[0] < weight < MIDDLE[1] and mixed < MUCH * alone
 
 
@@ -108,10 +119,10 @@ def mixture(before: np.ndarray, middle: np.ndarray, after: np.ndarray) -> float:
     """
     a, m, b = (frame.astype(np.float32).ravel() - 128 for frame in (before, middle, after))
     weight, mixed, alone = _weighed(a, m, b)
-    if not (MIDDLE[0] < weight < MIDDLE[1] and mixed < MUCH * alone):
+    if not _is_middle(weight, mixed, alone):
         return float("inf")
     score = 0.0
-    for preset in ("FAST", "MEDIUM"):  # most motion is explained by the first already
+    for preset in ("ULTRAFAST", "FAST", "MEDIUM"):  # most motion is explained by the first already
         left = _left(before, middle, after, alone, mixed / WORTH, preset)
         score = max(score, mixed / max(left, 1e-3))
         if score > (CLEAR if left < WELL * alone else WORTH):
@@ -120,20 +131,27 @@ def mixture(before: np.ndarray, middle: np.ndarray, after: np.ndarray) -> float:
 
 
 def _left(before: np.ndarray, middle: np.ndarray, after: np.ndarray, alone: float, enough: float, preset: str) -> float:
-    """Mean squared error that motion and light leave of the middle; stops where it falls below `enough`."""
-    even, left, motions = evened(middle), alone, []
+    """Mean squared error that motion and light leave of the middle, each block by what explains it best; stops below `enough`."""
+    even, shifted, best = evened(middle), [], None
     for end in (before, after):
-        shifted = moved(end, evened(end), even, preset)
-        motions.append(np.square(middle - shifted))
-        left = min(left, float(motions[-1].mean()), _lit(shifted, middle))
-        if left < enough:
-            return left
-    return min(left, float(np.minimum(*motions).mean()))
+        shifted.append(moved(end, evened(end), even, preset))
+        for errors in (np.square(middle - shifted[-1]), _lit(shifted[-1], middle)):
+            best = _blocks(errors) if best is None else np.minimum(best, _blocks(errors))
+        if float(best.mean()) < enough:
+            return float(best.mean())
+    both = np.minimum(*(np.square(middle - one) for one in shifted))
+    return min(alone, float(np.minimum(best, _blocks(both)).mean()))
 
 
-def _lit(source: np.ndarray, target: np.ndarray) -> float:
-    """Mean squared error of the target as gain x source + offset, by least squares."""
-    x, y = source.ravel() - source.mean(), target.astype(np.float32).ravel()
+def _blocks(errors: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return cv2.resize(errors, GRID if errors.shape[1] >= errors.shape[0] else GRID[::-1], interpolation=cv2.INTER_AREA)
+
+
+def _lit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(h w): squared error of the target as gain x source + offset, by least squares."""
+    x, y = source - source.mean(), target.astype(np.float32)
     y = y - y.mean()
-    gain = float(x @ y) / max(float(x @ x), 1.0)
-    return float(np.square(y - gain * x).mean())
+    gain = float((x * y).sum()) / max(float((x * x).sum()), 1.0)
+    return np.square(y - gain * x)

@@ -9,6 +9,8 @@ import numpy as np
 __all__ = ["BLANK", "fades"]
 
 BLANK = 2.5  # levels of 255: the deviation of luma of a frame that shows nothing
+DARK, BRIGHT = 40.0, 215.0  # levels of 255: luma of black and of white at most and at least
+GOES = 8.0  # levels of 255: the mean of a picture that goes changes by more
 FAINT = 0.3  # of the contrast on both sides: less, in a fade through black that is too short to get there
 REACH = 1.5  # seconds on both sides in which that contrast is looked for
 LEVEL = 0.3  # seconds without more contrast end a fade
@@ -16,13 +18,17 @@ MORE = 1.02  # times: more contrast
 STEP = 0.6  # of the contrast in one frame: that is a cut to black, not a fade
 
 
-def fades(time: np.ndarray, spread: np.ndarray) -> Iterator[tuple[float, float]]:
-    """Spans of seconds, from the last whole picture to the next, of frames whose luma deviates by `spread`.
+def fades(time: np.ndarray, luma: np.ndarray, spread: np.ndarray) -> Iterator[tuple[float, float]]:
+    """Spans of seconds, from the last whole picture to the next, of frames of mean `luma` that deviates by `spread`.
 
     A run of blank frames, or a short dip of contrast to less than .3 of both sides, that contrast goes to or comes from in steps.
+    Blank is black or white; of another gray only if the picture's mean changes, for else a title comes and goes on a plain ground.
     """
     for first, last, dip in _runs(time, spread):
         before, after = _ramp(time, spread, first, -1), _ramp(time, spread, last, 1)
+        gray = DARK < luma[first] < BRIGHT and max(abs(luma[[before, after]] - luma[[first, last]])) < GOES
+        if gray:
+            continue
         if (before != first and after != last) if dip else (before != first or after != last):
             yield float(time[before]), float(time[after])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from .likeness import SHORT, Picture, unlikeness
 
 __all__ = ["WINDOW", "CutFinder", "around"]
 
-SCORED = 144  # pixels: the shorter edge of the frames whose change is measured, PySceneDetect's own 256 across at 16:9
+SCORED = 72  # pixels: the shorter edge of the frames whose change is measured
 BINS = 128  # of a histogram of luma
 WINDOW = 3  # changes on both sides that a change is compared with
 LEAST = 4.0  # levels of 255: a smaller change is not looked at
@@ -103,7 +104,7 @@ class CutFinder:
         if self._some["unlike"][row] < UNLIKE:
             return
         rows = [i for i in range(row - WINDOW, row + WINDOW + 1) if first < i < len(changes) and i != row]
-        self._some["beside"][row] = float(np.median([unlike(i) for i in rows])) if rows else 0.0
+        self._some["beside"][row] = median(unlike(i) for i in rows) if rows else 0.0
         times = self._lists["time"]
         self._changed = [(i, before) for i, before in self._changed if times[row] - times[i] <= FLASH]
         for i, before in self._changed:

@@ -17,6 +17,7 @@ FLAT = 2.0  # variance, in levels squared: blocks with less in both pictures say
 BAR = 6  # levels: rows and columns at the border that differ less within themselves, in both pictures, are no part of either
 
 
+ALIKE = 0.85  # likeness beyond which no better is looked for
 PALE = 6.0  # levels: a color this far from gray on average is none
 
 
@@ -57,7 +58,7 @@ def _gray(luma: np.ndarray) -> np.ndarray:
     h = max(h, round(w / WIDE))
     if (h, w) != luma.shape:
         luma = cv2.resize(luma, (w, h), interpolation=cv2.INTER_LINEAR)
-    return cv2.GaussianBlur(luma, (0, 0), 1.0)
+    return cv2.GaussianBlur(luma, (5, 5), 1.0)
 
 
 def likeness(a: np.ndarray, b: np.ndarray) -> float:
@@ -68,9 +69,11 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
     """
     shown = _shown(a, b)
     found = _blockwise(a[shown], b[shown])
-    if found < 0.98:
-        one, two = evened(a), evened(b)
-        found = max(found, *(_blockwise(x[shown], y[shown]) for x, y in ((moved(a, one, two), b), (moved(b, two, one), a))))
+    for source, target in ((a, b), (b, a)):
+        if found > ALIKE:
+            break
+        shifted = moved(source, evened(source), evened(target))
+        found = max(found, _blockwise(shifted[shown], target[shown]))
     return found
 
 
