@@ -9,13 +9,13 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .core.errors import DataError
 
-__all__ = ["make_folder", "needs_disk", "remove_stale", "sync_folder", "temporary", "write_bytes", "write_text"]
+__all__ = ["make_folder", "needs_disk", "remove_stale", "sync_folder", "temporary", "write_bytes", "write_pieces", "write_text"]
 
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
@@ -68,16 +68,21 @@ def _existing(folder: Path) -> Path:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes `data` so that `path` holds the old content or the new, whatever happens. DataError if it cannot be written."""
+    write_pieces(path, (data,), len(data))
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], size: int | None = None) -> None:
+    """`write_bytes` for what is not held at once. size: bytes that are needed, where known."""
     make_folder(path.parent)
     with _writable(path):
-        _write(path, data)
+        _write(path, pieces, size)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, pieces: Iterable[bytes], size: int | None) -> None:
     beside = temporary(path)
     try:
-        with needs_disk(path.parent, len(data)), beside.open("wb") as file:
-            file.write(data)
+        with needs_disk(path.parent, size), beside.open("wb") as file:
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
             os.replace(beside, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from .store import Record, Store
 
 __all__ = ["Item", "Job", "measure", "scratch"]
 
-STILLS = "stills"  # the track that says which frames were set aside
+STILLS = "stills"  # the track that says which frames were set aside, and what is noted while more are sought
+PROBE = "probe"  # noted while a video is copied out of a tar file, or asked what it is
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,17 @@ class Job:
 
     @property
     def stills_key(self) -> str:
-        return stills_key(self.recipe, self.plan, self.stills)
+        return stills_key(self.recipe, self.stills)
 
     def is_done(self, content: str) -> bool:
-        """Whether the store has all that this job would leave of the video. A failure is kept until limits or stages change."""
+        """Whether the store has all that this job would leave of the video. A failure is kept until the limits change."""
         known = self.store.read(content, tracks=False)
         if known is None or known.limits != limits_key(self.recipe):
             return False
-        return known.failed or (known.keys == {**known.keys, **self.keys} and self.store.has_stills(content, self.stills_key))
+        if known.failed:
+            return True
+        whole = known.keys == {**known.keys, **self.keys}
+        return whole and self.store.stilled(content, self.stills_key)[0] == self.plan.split_key
 
 
 def measure(item: Item, job: Job, note: Note, avoid: Sequence[Sequence[Any]] = ()) -> dict[str, Any]:
@@ -78,20 +83,18 @@ def measure(item: Item, job: Job, note: Note, avoid: Sequence[Sequence[Any]] = (
         known = None
     path = Path(item.path)
     try:
-        with opened(Source(item.path, path, item.member), scratch(job.recipe)) as path:
-            record, spool = _watched(path, item.content, job, known, note, avoid, spent)
-            try:
-                store.write(record)
-                if not record.failed:
-                    note(STILLS, 0)
-                    clips = clips_of(record, job.plan)
-                    taken, timeline = record.tracks[STILLS], timeline_of(record, path)
-                    stills = stills_of(timeline, clips, job.stills, taken, job.recipe.stills, spool)
-                    store.write_stills(item.content, job.stills_key, stills)
-                    spent("stills")
-            finally:
-                if spool is not None:
-                    spool.close()
+        note(PROBE, 0)
+        source = Source(item.path, path, item.member)
+        with (
+            opened(source, scratch(job.recipe), lambda pieces: note(PROBE, pieces)) as path,
+            closing(Spool(job.recipe.stills, scratch(job.recipe))) as spool,
+        ):
+            note(PROBE, 0)
+            record = _watched(path, item.content, job, known, spool, note, avoid, spent)
+            store.write(record)
+            if not record.failed:
+                _set_aside(record, path, job, spool, note)
+                spent(STILLS)
     except DataError as error:
         words = str(error).removeprefix(f"{shown(path)}: ")  # equal content gives equal records, wherever it lies
         status, reason = classify(error)
@@ -101,26 +104,36 @@ def measure(item: Item, job: Job, note: Note, avoid: Sequence[Sequence[Any]] = (
 
 
 def _watched(
-    path: Path, content: str, job: Job, known: Record | None, note: Note, avoid: Sequence[Sequence[Any]], spent: _Clock
-) -> tuple[Record, Spool | None]:
-    """The video's record with all tracks that the job wants, those that were there taken over; the spool, where one was filled.
+    path: Path,
+    content: str,
+    job: Job,
+    known: Record | None,
+    spool: Spool,
+    note: Note,
+    avoid: Sequence[Sequence[Any]],
+    spent: _Clock,
+) -> Record:
+    """The video's record with all tracks that the job wants, those that were there taken over. The spool is filled where the
+    video is decoded and has no stills yet.
 
     Held against the limits anew: other limits than before decode nothing again.
     """
     due = [name for name, key in job.keys.items() if known is None or known.keys.get(name) != key]
     timeline, facts = probe(path, job.recipe.limits)
-    spent("probe")
-    spool, passed = None, Passed({}, (), known.facts["decoded"] if known else 0, known.facts["decode_errors"] if known else 0)
+    spent(PROBE)
+    passed, fills = (
+        Passed({}, (), known.facts["decoded"] if known else 0, known.facts["decode_errors"] if known else 0),
+        STILLS in due,
+    )
     if due:
-        spool = Spool(job.recipe.stills, scratch(job.recipe)) if STILLS in due else None
         measures = {name: job.plan.measures[name] for name in due if name in job.plan.measures}
-        passed = watch(Video(content, timeline), measures, spool, note, avoid)
+        passed = watch(Video(content, timeline), measures, spool if fills else None, note, avoid)
         spent.split("decode", passed.seconds)
     single, frames = timeline_parts(timeline)
-    new = {**passed.tracks, TIMELINE: frames, **({STILLS: spool.track()} if spool else {})}
+    new = {**passed.tracks, TIMELINE: frames, **({STILLS: spool.track()} if fills else {})}
     old = known.tracks if known is not None else {}
     status, reason, detail = _judged(passed, job.recipe)
-    record = Record(
+    return Record(
         content,
         status,
         reason,
@@ -131,7 +144,20 @@ def _watched(
         [*(fault for fault in (known.faults if known else ()) if fault.stage not in due), *passed.faults],
         {name: new.get(name, old.get(name, {})) for name in job.keys},
     )
-    return record, spool
+
+
+def _set_aside(record: Record, path: Path, job: Job, spool: Spool, note: Note) -> None:
+    """Leaves stills of the clips; those that are there stay. A split that fails is the video's error, and is asked again."""
+    store, content, key = job.store, record.content, job.stills_key
+    try:
+        clips = clips_of(record, job.plan)
+    except DataError as error:
+        store.write(replace(record, status="error", reason="split_failed", detail=str(error), limits=""))
+        return
+    _, there = store.stilled(content, key)
+    new = [clip for clip in clips if clip.id not in there]
+    stills = stills_of(timeline_of(record, path), new, job.stills, record.tracks[STILLS], spool, note)
+    store.write_stills(content, key, stills, job.plan.split_key, there & {clip.id for clip in clips})
 
 
 def _judged(passed: Passed, recipe: Curation) -> tuple[str, str, str]:

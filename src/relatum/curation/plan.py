@@ -32,8 +32,9 @@ class Plan:
 
     @property
     def split_key(self) -> str:
-        """Changes with whatever may change the clips: the split's settings and the tracks that it may read."""
-        return key_of(type(self.split).__name__, _settings(self.split), [self.measure_key(name) for name in self.measures])
+        """Changes with whatever may change the clips: the split's settings and version, and the tracks that it may read."""
+        tracks = [self.measure_key(name) for name in self.measures]
+        return key_of(type(self.split).__name__, getattr(self.split, "version", 1), _settings(self.split), tracks)
 
     @property
     def facts(self) -> list[str]:

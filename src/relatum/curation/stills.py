@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -33,43 +33,69 @@ class Spool:
         if frame.seconds < self._next - 1e-6:
             return
         self._next = (math.floor(frame.seconds / self.settings.every + 1e-6) + 1) * self.settings.every
-        data = _jpeg(frame, self.settings)
-        self._places[frame.index] = (self._file.tell(), len(data))
+        self.add(frame)
         self._times.append(frame.seconds)
-        self._file.write(data)
 
     def track(self) -> Track:
+        """Of the frames that were seen in the pass; to be asked before any are added."""
         return {"time": np.array(self._times), "frame": np.array(list(self._places), np.int64)}
 
-    def read(self, frame: int) -> bytes | None:
-        if frame not in self._places:
-            return None
+    def add(self, frame: Frame) -> None:
+        data = _jpeg(frame, self.settings)
+        self._file.seek(0, 2)
+        self._places[frame.index] = (self._file.tell(), len(data))
+        self._file.write(data)
+
+    def __contains__(self, frame: int) -> bool:
+        return frame in self._places
+
+    def read(self, frame: int) -> bytes:
         offset, size = self._places[frame]
         self._file.seek(offset)
-        data = self._file.read(size)
-        self._file.seek(0, 2)
-        return data
+        return self._file.read(size)
 
     def close(self) -> None:
         self._file.close()
 
 
 def stills_of(
-    timeline: Timeline, clips: Sequence[Clip], count: int, taken: Track, settings: Stills, spool: Spool | None = None
+    timeline: Timeline,
+    clips: Sequence[Clip],
+    count: int,
+    taken: Track,
+    spool: Spool,
+    note: Callable[[str, int], None] = lambda stage, frame: None,
 ) -> Mapping[str, Sequence[bytes]]:
     """JPEG stills by clip id, at most `count` each, in order of time: of the frames `taken` in the pass those nearest to where they
-    belong, or of a clip that has none of these the frames themselves. What the spool does not hold is sought and decoded; the
-    answer is the same with and without it.
+    belong, or of a clip that has none of these the frames themselves. They are read from the spool when they are asked for, so that
+    memory holds those of one clip. What is not there is sought, decoded and added; the answer is the same whatever was there.
+
+    note("stills", frame): called before each that is sought.
     """
     wanted = {clip.id: _chosen(clip, count, timeline.times, taken["frame"]) for clip in clips}
-    found = {frame: spool.read(frame) if spool else None for frames in wanted.values() for frame in frames}
-    missing = sorted(frame for frame, data in found.items() if data is None)
-    if missing:
+    if missing := sorted({frame for frames in wanted.values() for frame in frames if frame not in spool}):
         with Reader(timeline) as reader:
             for index in missing:
+                note("stills", index)
                 if (picture := reader.at(index)) is not None:
-                    found[index] = _jpeg(reader.frame(index, picture), settings)
-    return {clip: [data for frame in frames if (data := found[frame]) is not None] for clip, frames in wanted.items()}
+                    spool.add(reader.frame(index, picture))
+    return _Spooled(wanted, spool)
+
+
+class _Spooled(Mapping[str, Sequence[bytes]]):
+    """Stills by clip id, as the spool has their frames."""
+
+    def __init__(self, frames: Mapping[str, Sequence[int]], spool: Spool) -> None:
+        self._frames, self._spool = frames, spool
+
+    def __getitem__(self, clip: str) -> Sequence[bytes]:
+        return [self._spool.read(frame) for frame in self._frames[clip] if frame in self._spool]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._frames)
+
+    def __len__(self) -> int:
+        return len(self._frames)
 
 
 def _chosen(clip: Clip, count: int, times: Sequence[float], taken: np.ndarray) -> list[int]:

@@ -6,14 +6,16 @@ Every file is whole or absent, and its name follows from content and settings, s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..atomic import write_bytes, write_text
+from ..atomic import write_bytes, write_pieces, write_text
 from .base import Facts, Track
 
 __all__ = ["FAILED", "Fault", "Record", "Store"]
@@ -83,8 +85,15 @@ class Store:
         text = json.dumps(about, sort_keys=True, ensure_ascii=True)
         write_bytes(self._file(record.content, "safetensors"), save(arrays, {"record": text}))
 
-    def has_stills(self, content: str, key: str) -> bool:
-        return self._file(content, f"stills-{key}.safetensors").is_file()
+    def stilled(self, content: str, key: str) -> tuple[str, set[str]]:
+        """(the key of the split whose clips' stills are there, "" where there are none; ids of clips that have some)."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self._file(content, f"stills-{key}.safetensors"), framework="numpy") as file:
+                return (file.metadata() or {}).get("split", ""), {name.rpartition("/")[0] for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return "", set()
 
     def stills(self, content: str, key: str, clip: str) -> list[bytes]:
         """JPEG files of one clip's stills in order of time; none where there are none."""
@@ -97,11 +106,27 @@ class Store:
         except (OSError, SafetensorError):
             return []
 
-    def write_stills(self, content: str, key: str, stills: Mapping[str, Sequence[bytes]]) -> None:
-        from safetensors.numpy import save
+    def write_stills(
+        self, content: str, key: str, stills: Mapping[str, Sequence[bytes]], split: str = "", kept: Collection[str] = ()
+    ) -> None:
+        """Those of all clips of a video, in place of all that there are of it, also under other keys.
 
-        arrays = {f"{clip}/{i:03}": np.frombuffer(data, np.uint8) for clip, found in stills.items() for i, data in enumerate(found)}
-        write_bytes(self._file(content, f"stills-{key}.safetensors"), save(arrays))
+        Each clip's are asked for twice, and never held longer than that. split: key of what made the clips. kept: clips whose
+        stills are taken over from the file that is there.
+        """
+        from safetensors import safe_open
+
+        file = self._file(content, f"stills-{key}.safetensors")
+        with ExitStack() as stack:
+            old: Any = stack.enter_context(safe_open(file, framework="numpy")) if kept else None
+            names = [name for name in (old.keys() if kept else ()) if name.rpartition("/")[0] in kept]
+            sizes = {name: old.get_slice(name).get_shape()[0] for name in names}
+            sizes |= {f"{clip}/{i:03}": len(data) for clip, found in stills.items() for i, data in enumerate(found)}
+            data = chain((old.get_tensor(name).tobytes() for name in names), chain.from_iterable(stills.values()))
+            write_pieces(file, chain([_header(sizes, {"split": split})], data))
+        for other in file.parent.glob(f"{content}.stills-*.safetensors"):
+            if other != file:
+                other.unlink(missing_ok=True)
 
     def look(self, content: str, name: str, key: str) -> dict[str, Facts] | None:
         """What a look said of the clips of a video, by clip id; None where it was not asked yet."""
@@ -134,3 +159,14 @@ class Store:
 
     def _file(self, content: str, ending: str) -> Path:
         return self.folder / content[:2] / f"{content}.{ending}"
+
+
+def _header(sizes: Mapping[str, int], about: Mapping[str, str]) -> bytes:
+    """What a file of safetensors begins with: its length, names and places of what follows, uint8 each, spaces up to 8 bytes."""
+    places, end = {}, 0
+    for name, size in sizes.items():
+        places[name] = {"dtype": "U8", "shape": [size], "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps({"__metadata__": dict(about), **places}).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,8 +87,11 @@ def content_of(source: Source) -> str:
 
 
 @contextmanager
-def opened(source: Source, scratch: Path) -> Iterator[Path]:
-    """A path to the video alone: its own, or for a member of a tar that of a copy in `scratch`, removed afterwards."""
+def opened(source: Source, scratch: Path, tell: Callable[[int], None] = lambda pieces: None) -> Iterator[Path]:
+    """A path to the video alone: its own, or for a member of a tar that of a copy in `scratch`, removed afterwards.
+
+    tell: is told after each MiB that is copied, how many there are.
+    """
     if source.member is None:
         yield source.path
         return
@@ -96,8 +99,9 @@ def opened(source: Source, scratch: Path) -> Iterator[Path]:
     suffix = Path(source.uri).suffix.lower()
     with NamedTemporaryFile(dir=scratch, prefix="member-", suffix=suffix if suffix in SUFFIXES else "") as copy:
         with needs_disk(scratch, source.member[1]), _reading(source) as (file, size):
-            for piece in _pieces(file, size, source):
+            for number, piece in enumerate(_pieces(file, size, source), 1):
                 copy.write(piece)
+                tell(number)
             copy.flush()
         yield Path(copy.name)
 
