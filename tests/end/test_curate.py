@@ -203,6 +203,72 @@ def test_a_planted_crash_loses_one_clip_of_one_video(tmp_path: Path) -> None:
     assert dropped[0]["reasons"][0].startswith("error: mischief at 1.20 s")
 
 
+# A measure whose facts, and a split whose clips, go wrong for some videos.
+AFTERWARDS = """
+from dataclasses import dataclass
+
+import numpy as np
+
+from relatum.core.registry import stage
+from relatum.curation.stages.shots import Shots
+
+
+@stage("later")
+@dataclass
+class Later:
+    version = 1
+    writes = ("start",)
+    cheap = ()
+    rate: float = 1.0
+
+    def watch(self, video):
+        return self
+
+    def see(self, frame):
+        pass
+
+    def track(self):
+        return {"time": np.zeros(0)}
+
+    def facts(self, track, clip):
+        if clip.start > 1:
+            raise ArithmeticError("planted")
+        return {"start": clip.start}
+
+
+@stage("twice")
+@dataclass
+class Twice:
+    def clips(self, video, tracks):
+        found = Shots().clips(video, tracks)
+        if len(found) == 2:
+            raise LookupError("no third")
+        return found
+"""
+
+
+def test_what_goes_wrong_after_the_pass_costs_a_clip_or_a_video(footage: Path) -> None:
+    """Facts of the clip that starts at 3 s raise; then a split raises of the only video that has two shots."""
+    (footage / "stages.py").write_text(AFTERWARDS)
+    about = {"plugins": ["stages.py"], "measure": {"later": {}}, "limits": {"max_bad": 1.0}}
+    code, words = said(str(recipe(footage, **about)))
+    assert code == 0, words
+    clips = table_of(footage / "run", "clips")
+    assert [(row["error"], row["later.start"]) for row in clips if row["start_s"] > 1] == [
+        ("later: ArithmeticError: planted", None)
+    ]
+    assert [row["later.start"] for row in clips if row["start_s"] < 1] == [0.0] * 4
+    code, words = said(str(recipe(footage, **about, split={"kind": "twice"})))
+    assert code == 0, words
+    videos = {Path(row["uri"]).name: row for row in table_of(footage / "run", "videos")}
+    assert {name: (row["status"], row["reason"]) for name, row in videos.items()} == {
+        **dict.fromkeys(("again.mp4", "other.mkv", "still.mp4"), ("ok", "")),
+        "two.mp4": ("error", "split_failed"),
+    }
+    assert "LookupError: no third" in videos["two.mp4"]["detail"]
+    assert len(table_of(footage / "run", "clips")) == 3
+
+
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
@@ -234,26 +300,70 @@ def test_two_processes_do_not_share_a_run(footage: Path) -> None:
     assert "another process works on this curation" in out
 
 
+# A look whose answers hang on the batch that it is shown, and on a file that it opens by a relative path.
+TOGETHER = """
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from relatum.core.registry import stage
+
+
+@stage("together")
+@dataclass
+class Together:
+    version: ClassVar[int] = 1
+    writes: ClassVar[tuple[str, ...]] = ("text",)
+    model: str
+    stills: int = 1
+    batch_size: int = 2
+
+    def open(self, device):
+        self.words = Path(self.model).read_text()
+
+    def identity(self):
+        return self.words
+
+    def __call__(self, clips):
+        return [{"text": f"{self.words} {i} of {len(clips)}, {clip.stills[0].mean():.6f}"} for i, clip in enumerate(clips)]
+"""
+
+# Ray is started in one folder, and the curation runs in another.
+ELSEWHERE = """
+import os, sys
+import ray
+ray.init(include_dashboard=False, log_to_driver=False, num_cpus=2)
+os.chdir(sys.argv[1])
+from relatum.cli import main
+sys.exit(main(["curate", *sys.argv[2:]]))
+"""
+
+
 def test_the_same_on_ray(footage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same manifest, byte for byte, from actors of Ray that was started here for it."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'relatum[ray]'")
-    said(str(recipe(footage)))
+    """The same manifest, byte for byte, from actors that were started in another folder than the one that paths are relative to."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'relatum[ray]'")
+    (footage / "stages.py").write_text(TOGETHER)
+    (footage / "here").mkdir()
+    (footage / "there").mkdir()
+    (footage / "here" / "model.txt").write_text("clip")
+    monkeypatch.chdir(footage / "here")
+    about = {"plugins": ["stages.py"], "look": {"together": {"model": "model.txt"}}}
+    code, words = said(str(recipe(footage, **about)))
+    assert code == 0, words
+    path = recipe(footage, **about, engine={"kind": "ray", "workers": 2}, output_dir="runs/ray")
     done = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-m",
-            "relatum",
-            "curate",
-            str(recipe(footage, engine={"kind": "ray", "workers": 2})),
-            "-o",
-            f"output_dir={footage / 'ray'}",
-        ],
+        [sys.executable, "-c", ELSEWHERE, str(footage / "here"), str(path)],
+        cwd=footage / "there",
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert digests(footage / "ray") == digests(footage / "run")
-    assert ray is not None
+    assert "deprecated" not in done.stderr
+    assert digests(footage / "here" / "runs" / "ray") == digests(footage / "run")
+    assert not list((footage / "there").iterdir())
+    wrote = [row for row in table_of(footage / "run", "captions") if row["kind"] == "together"]
+    batches = Counter(row["text"].partition(",")[0] for row in wrote)
+    assert batches == {"clip 0 of 2": 2, "clip 1 of 2": 2, "clip 0 of 1": 1}  # five clips of four videos
+    assert len({row["identity"] for row in wrote}) == 1
+    assert len(wrote[0]["identity"]) == 16

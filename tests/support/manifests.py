@@ -32,8 +32,12 @@ def kept(
     captions: Sequence[tuple[str, str, float]] = (("image", "a square", 0.5), ("video", "it moves", 0.25)),
     dropped: Sequence[str] = (),
     groups: Mapping[Path, str] | None = None,
+    splits: Mapping[Path, str] | None = None,
 ) -> Path:
-    """A run folder with these ranges of frames of each video as clips. dropped: ids of clips that were not kept."""
+    """A run folder with these ranges of frames of each video as clips. dropped: ids of clips that were not kept.
+
+    splits: of videos that are not in "train".
+    """
     run.mkdir(parents=True, exist_ok=True)
     sources, clips, said = [], [], []
     for path, ranges in videos:
@@ -45,6 +49,7 @@ def kept(
             end = timeline.times[stop] if stop < len(timeline.times) else timeline.duration
             frames = {"start_pts": stamps[first], "end_pts": stamps[stop - 1] + 1, "start_s": timeline.times[first], "end_s": end}
             clips.append({"clip_id": id, "video_id": content, "uri": path.name, **frames, "first_frame": first})
+            clips[-1]["split"] = (splits or {}).get(path, "train")
             said += [{"clip_id": id, "kind": kind, "text": text, "weight": weight} for kind, text, weight in captions]
     table(run / "sources.parquet", sources)
     table(run / "clips.parquet", sorted(clips, key=lambda clip: clip["clip_id"]))

@@ -19,7 +19,6 @@ from relatum.data.rows import Row
 from relatum.imaging import decode
 from relatum.jobs import sampling
 from relatum.jobs.exporting import Exported, Output, export
-from relatum.jobs.sifting import hash_of
 from relatum.video.timeline import read_timeline
 from support.films import film
 from support.manifests import clip_of, kept
@@ -79,6 +78,52 @@ def test_pairs_come_back_as_rows_of_the_task_frames(run: Path, format: str) -> N
             assert (row.images[name].pixels(64) - same.images[name].pixels(64)).abs().mean() < 0.03
 
 
+def test_pairs_say_where_in_which_clip_they_lie(run: Path, videos: dict[str, Path]) -> None:
+    """Frames by their stamps: of the file with uneven times, in milliseconds, 40 i + i % 2."""
+    found = export(run, "table", Output(**LAW))
+    paths = {timeline: read_timeline(videos[timeline]) for timeline in ("moving", "other")}
+    clips = {
+        clip_of(videos[name], *ends): (name, ends) for name, ends in (("moving", (3, 45)), ("moving", (50, 88)), ("other", (0, 60)))
+    }
+    for row in rows_of(found):
+        name, (first, stop) = clips[row.facts["clip_id"]]
+        frames = [paths[name].stamps.index(row.facts[end]) for end in ("src_pts", "tgt_pts")]
+        assert first <= frames[0] < frames[1] < stop
+        assert row.facts["source_time"] == pytest.approx(paths[name].times[frames[0]], abs=1e-6)
+        assert row.facts["pair_id"].endswith("-{:07}-{:07}".format(*frames))
+        assert row.id.endswith(row.facts["pair_id"])
+        assert row.facts["caption_kind"] == {"a square": "image", "it moves": "video"}[row.texts["instruction"]]
+        assert row.facts["dt_s"] == row.facts["offset"]
+        if name == "other":
+            assert row.facts["src_pts"] == 40 * frames[0] + frames[0] % 2
+
+
+def test_an_export_of_one_split_holds_no_other(tmp_path: Path, videos: dict[str, Path]) -> None:
+    ranges = [(videos["moving"], [(3, 45)]), (videos["other"], [(0, 60)])]
+    run = kept(tmp_path / "run", ranges, splits={videos["other"]: "test"})
+    for kind, format, counts in (("pairs", "parquet", (8, 4)), ("clips", "folder", (2, 1)), ("ranges", "folder", (2, 1))):
+        everything, test = (
+            export(
+                run,
+                f"{kind}{split}",
+                load(Output, {"kind": kind, "format": format, "split": split, **(LAW if kind == "pairs" else {})}, ""),
+            )
+            for split in ("", "test")
+        )
+        assert (everything.samples, test.samples) == counts
+    with pytest.raises(DataError, match="nothing is left to write"):
+        export(run, "none", Output(split="validation", **LAW))
+    lines = [json.loads(line) for line in (run / "exports" / "clips" / "metadata.jsonl").read_text().splitlines()]
+    assert sorted(line["split"] for line in lines) == ["test", "train"]
+    assert {row.group for row in Curated(run / "exports" / "rangestest", **LAW).rows()} == {lines_of(run, "test")}
+
+
+def lines_of(run: Path, split: str) -> str:
+    """The content of the video of a split, as the export of clips has it."""
+    lines = [json.loads(line) for line in (run / "exports" / "clips" / "metadata.jsonl").read_text().splitlines()]
+    return next(line["content"] for line in lines if line["split"] == split)
+
+
 def test_flow_is_in_short_sides(run: Path) -> None:
     """At "next" with .2 s = 5 frames of 3 pixels: 15 of 64 pixels, .234; the other video, 5 frames of 2: .156. What enters at the
     border has no match, so within a tenth."""
@@ -108,13 +153,6 @@ def test_pairs_that_are_nearly_the_same_are_stored_once(tmp_path: Path) -> None:
     assert (found.samples, found.dropped) == (2, {"nearly the same as another pair": 7})
     assert found.notes == ["a.mp4: 2 of 8 pairs"]
     assert export(run, "all", Output(law="next", per_video=8, most_jitter=0.0, distinct=False)).samples == 8
-
-
-def test_a_hash_says_where_brightness_rises() -> None:
-    """8 rows of 9 equal cells, 18 x 16: brightness falls to the right in all but the last step of the first row."""
-    cells = np.tile(np.arange(9, 0, -1, dtype=np.uint8) * 20, (8, 1))
-    cells[0, 8] = 250
-    assert hash_of(np.kron(cells, np.ones((2, 2), np.uint8))) == 1 << 56
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -249,7 +287,7 @@ def test_bad_videos_are_counted_and_named(run: Path, videos: dict[str, Path], tm
     assert "here.mp4: was changed after it was curated" in found.notes[0]
     with pytest.raises(DataError, match=r"here\.mp4: was changed"):
         export(run, "strict", Output(on_bad_row="stop", **LAW))
-    with pytest.raises(DataError, match=r"exports/none: nothing is left to write \(the video cannot be used: 1\)"):
+    with pytest.raises(DataError, match=r"exports/none: nothing is left to write \(the video cannot be used: 1; the first: .*here"):
         export(kept(tmp_path / "third", [(tmp_path / "here.mp4", [(0, 5)])]) and gone(tmp_path / "third", here), "none", Output())
 
 

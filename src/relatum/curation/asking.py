@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from .base import Look, Shown
 from .item import Job
 from .looking import JpegStills, look_at
-from .manifest import Said
-from .plan import plan_of
-from .reading import clips_of, errors_of, facts_of
-from .recipe import curation_of, table_of
+from .manifest import IDENTITY, Said, split_of
+from .on_ray import Actor, map_rows
+from .plan import key_of
+from .reading import facts_of
 
-__all__ = ["Texts", "ask_all"]
+__all__ = ["Texts", "ask_all", "chunks_of"]
 
 Texts = Mapping[str, Sequence[str]]
 """Captions of a video by kind, as the inputs gave them."""
 
-TOGETHER = 64  # clips of different videos that are looked at in one go, at least
+SECONDS, VIDEOS = 300.0, 64  # of video that are looked at in one go: as soon as there are so many
 
 
 def ask_all(texts: Mapping[str, Texts], job: Job) -> Iterator[tuple[str, Said, Mapping[str, float]]]:
@@ -31,23 +29,33 @@ def ask_all(texts: Mapping[str, Texts], job: Job) -> Iterator[tuple[str, Said, M
         yield from _on_ray(texts, job)
         return
     looks = _opened(job)
-    waiting: dict[str, list[Shown]] = {}
-    for content in texts:
-        waiting[content] = list(_shown(content, texts[content], job))
-        if sum(map(len, waiting.values())) >= TOGETHER:
-            yield from _asked(waiting, looks, job)
-            waiting = {}
-    yield from _asked(waiting, looks, job)
+    for chunk in chunks_of(texts, job):
+        yield from _asked(chunk, looks, job)
 
 
-def _asked(
-    waiting: Mapping[str, Sequence[Shown]], looks: Mapping[str, Look], job: Job
-) -> Iterator[tuple[str, Said, dict[str, float]]]:
+def chunks_of(texts: Mapping[str, Texts], job: Job) -> Iterator[dict[str, Texts]]:
+    """The videos that are looked at together, in order of their contents: the same on any engine, so that a model, whose answers
+    may hang on its batch, sees the same batches."""
+    chunk, seconds = dict[str, Texts](), 0.0
+    for content in sorted(texts):
+        record = job.store.read(content, tracks=False)
+        chunk[content] = texts[content]
+        seconds += record.facts.get("duration_s", 0.0) if record is not None and not record.failed else 0.0
+        if seconds >= SECONDS or len(chunk) >= VIDEOS:
+            yield chunk
+            chunk, seconds = {}, 0.0
+    if chunk:
+        yield chunk
+
+
+def _asked(chunk: Mapping[str, Texts], looks: Mapping[str, Look], job: Job) -> Iterator[tuple[str, Said, dict[str, float]]]:
+    waiting = {content: list(_shown(content, texts, job)) for content, texts in chunk.items()}
     looked = look_at(looks, [shown for some in waiting.values() for shown in some], job.stills_key, job.store)
+    writers = {f"{name}.{IDENTITY}": key_of(look.identity()) for name, look in looks.items() if "text" in look.writes}
     seconds = looked.seconds
     for content, some in waiting.items():
         ids = [shown.clip.id for shown in some]
-        yield content, {clip: (looked.facts[clip], looked.errors.get(clip, [])) for clip in ids}, seconds
+        yield content, {clip: ({**looked.facts[clip], **writers}, looked.errors.get(clip, [])) for clip in ids}, seconds
         seconds = {}
 
 
@@ -63,35 +71,26 @@ def _opened(job: Job) -> Mapping[str, Look]:
 def _shown(content: str, texts: Texts, job: Job) -> Iterable[Shown]:
     """The clips of a video that no measure failed of."""
     record = job.store.read(content)
-    clips = clips_of(record, job.plan) if record is not None else []
+    clips = split_of(record, job.plan)[0] if record is not None else []
     if record is None or not clips:
         return
     for clip, facts in zip(clips, facts_of(record, clips, job.plan), strict=True):
-        if not errors_of(record, clip):
+        if "error" not in facts:
             yield Shown(clip, JpegStills(job.store, content, job.stills_key, clip.id), texts, facts)
 
 
 def _on_ray(texts: Mapping[str, Texts], job: Job) -> Iterator[tuple[str, Said, dict[str, float]]]:
-    from .on_ray import map_rows
-
     engine = job.recipe.engine
-    rows = [{"content": content, "texts": json.dumps(said)} for content, said in texts.items()]
-    about = (table_of(job.recipe), str(job.recipe.folder), job.stills)
-    for row in map_rows(rows, _Asker, about, job, actors=engine.actors, cpus=1.0, gpus=engine.gpus):
-        said = {clip: (facts, errors) for clip, facts, errors in json.loads(row["said"])}
-        yield row["content"], said, json.loads(row["seconds"])
+    for answer in map_rows(list(chunks_of(texts, job)), _Asker, job, actors=engine.actors, gpus=engine.gpus):
+        for content, said, seconds in answer:
+            yield content, {clip: (facts, errors) for clip, (facts, errors) in said.items()}, seconds
 
 
-class _Asker:
-    """An actor that holds the models."""
+class _Asker(Actor):
+    """Holds the models; a row is a chunk."""
 
-    def __init__(self, table: Mapping[str, Any], folder: str, stills: int) -> None:
-        recipe = curation_of(table, Path(folder))
-        self.job = Job(recipe, plan_of(recipe), stills)
+    def open(self) -> None:
         self.looks = _opened(self.job)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        shown = list(_shown(row["content"], json.loads(row["texts"]), self.job))
-        (_, said, seconds), *_ = _asked({row["content"]: shown}, self.looks, self.job)
-        told = json.dumps([[clip, facts, list(errors)] for clip, (facts, errors) in said.items()])
-        return {"content": row["content"], "said": told, "seconds": json.dumps(seconds)}
+    def done(self, row: Any) -> Any:
+        return list(_asked(row, self.looks, self.job))

@@ -13,22 +13,35 @@ from ..atomic import write_bytes
 from ..core.errors import DataError
 from .base import Clip, Facts
 from .plan import Plan
-from .reading import clips_of, errors_of, facts_of
+from .reading import clips_of, facts_of, notes_of
 from .store import Record, Store
 
-__all__ = ["CLIP_COLUMNS", "Columns", "Input", "Said", "columns_of", "read_columns", "write_columns", "write_manifest"]
+__all__ = [
+    "CLIP_COLUMNS",
+    "Columns",
+    "Input",
+    "Said",
+    "columns_of",
+    "part_of",
+    "read_columns",
+    "split_of",
+    "write_columns",
+    "write_manifest",
+]
 
 Columns = Mapping[str, Sequence[Any]]
 
 VIDEO_COLUMNS = (
     *("video_id", "uri", "status", "reason", "detail", "size_bytes", "container", "codec", "pix_fmt", "width", "height"),
-    *("rotation", "color_range", "rate", "time_base", "duration_s", "frames_declared", "frames", "decode_errors", "is_vfr"),
-    *("keyframes", "has_audio", "notes"),
+    *("rotation", "sar", "color_space", "color_range", "rate", "time_base", "start_pts", "duration_s", "frames_declared", "frames"),
+    *("decode_errors", "is_vfr", "keyframes", "max_gop_s", "has_audio", "notes"),
 )
 CLIP_COLUMNS = (  # before the facts
     *("clip_id", "video_id", "uri", "start_pts", "end_pts", "start_s", "end_s", "first_frame", "n_frames", "begins", "ends"),
-    "error",
+    *("split", "error"),
 )
+IDENTITY = "identity"  # beside a look's text: of the model that wrote it
+SPLITS = (("test", 0.01), ("validation", 0.02), ("train", 1.0))  # by how far into [0, 1) a group's hash lies
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,26 @@ class Input:
 
 
 Said = Mapping[str, tuple[Facts, Sequence[str]]]
-"""What looks said, by clip id: facts under their full names, and errors in words."""
+"""What looks said, by clip id: facts under their full names, with "NAME.identity" of those that write, and errors in words."""
+
+
+def part_of(group: str) -> str:
+    """The split of all clips of a group: "train" of 98 in a hundred, "validation" and "test" of one each.
+
+    By the hash with which readers hold groups out: held_out = 0.02 at split_seed 0 leaves those of "train" to train on.
+    """
+    from ..core.draws import key_of
+
+    place = key_of(0, "split", group) / 2**63
+    return next(name for name, end in SPLITS if place < end)
+
+
+def split_of(record: Record, plan: Plan) -> tuple[list[Clip], str]:
+    """The clips of a video that was measured, and why there are none where the recipe's split failed of it."""
+    try:
+        return clips_of(record, plan), ""
+    except DataError as error:
+        return [], str(error)
 
 
 def write_manifest(run: Path, inputs: Sequence[Input], plan: Plan, store: Store, asked: Callable[[str], Said]) -> dict[str, int]:
@@ -70,12 +102,13 @@ def write_manifest(run: Path, inputs: Sequence[Input], plan: Plan, store: Store,
         record, uri = store.read(content), ones[0].uri
         if record is None:
             raise DataError(f"{store.folder}: nothing is known of {uri}; run the command again")
-        videos.append(_video_row(record, uri))
-        found = clips_of(record, plan)
+        found, fault = split_of(record, plan)
+        videos.append(_video_row(record, uri, found, fault))
         rows, said = _clip_rows(record, found, plan, uri), asked(content)
+        split = part_of(next((one.group for one in ones if one.group), content))
         for row in rows:
             facts, errors = said.get(row["clip_id"], ({}, ()))
-            row |= facts
+            row |= {**facts, "split": split}
             row["error"] = "; ".join(filter(None, [row["error"], *errors]))
         clips += rows
         captions += [caption for clip in found for caption in _captions(clip.id, ones, said, plan)]
@@ -84,17 +117,15 @@ def write_manifest(run: Path, inputs: Sequence[Input], plan: Plan, store: Store,
     clips.sort(key=lambda row: row["clip_id"])
     write_columns(run / "clips.parquet", columns_of(clips, (*CLIP_COLUMNS, *plan.facts)))
     captions.sort(key=lambda row: (row["clip_id"], row["kind"], row["text"]))
-    write_columns(run / "captions.parquet", columns_of(captions, ("clip_id", "kind", "text", "weight")))
+    write_columns(run / "captions.parquet", columns_of(captions, ("clip_id", "kind", "text", "weight", "identity")))
     return {"sources": len(inputs), "videos": len(videos), "clips": len(clips), "captions": len(captions)}
 
 
-def _video_row(record: Record, uri: str) -> dict[str, Any]:
-    """One row of videos.parquet."""
-    facts, timeline = record.facts, record.facts.get("timeline", {})
-    row = {name: facts.get(name) for name in VIDEO_COLUMNS}
-    about = {"rotation": timeline.get("rotation"), "notes": list(timeline.get("notes", ()))}
-    known = {"video_id": record.content, "uri": uri, "status": record.status, "reason": record.reason, "detail": record.detail}
-    return row | {key: value for key, value in about.items() if row[key] is None} | known
+def _video_row(record: Record, uri: str, clips: Sequence[Clip], fault: str) -> dict[str, Any]:
+    """One row of videos.parquet. fault: of the split."""
+    how = ("error", "split_failed", fault) if fault else (record.status, record.reason, record.detail)
+    known = {"video_id": record.content, "uri": uri, **dict(zip(("status", "reason", "detail"), how, strict=True))}
+    return {**record.facts, **known, "notes": notes_of(record, clips)}
 
 
 def _clip_rows(record: Record, clips: Sequence[Clip], plan: Plan, uri: str) -> list[dict[str, Any]]:
@@ -104,7 +135,7 @@ def _clip_rows(record: Record, clips: Sequence[Clip], plan: Plan, uri: str) -> l
         place = {"start_pts": clip.first_stamp, "end_pts": clip.stop_stamp, "start_s": clip.start, "end_s": clip.end}
         frames = {"first_frame": clip.first, "n_frames": clip.stop - clip.first, "begins": clip.begins, "ends": clip.ends}
         head = {"clip_id": clip.id, "video_id": clip.content, "uri": uri, **place, **frames}
-        rows.append({**head, "error": errors_of(record, clip), **facts})
+        rows.append({**head, "error": "", **facts})
     return rows
 
 
@@ -112,10 +143,12 @@ def _captions(clip: str, same: Sequence[Input], said: Said, plan: Plan) -> Itera
     """The inputs' own captions are of all clips of their video; then what looks wrote of this one."""
     for kind, texts in (("sidecar", [text for one in same for text in one.captions]), ("title", [one.title for one in same])):
         for text in dict.fromkeys(filter(None, texts)):
-            yield {"clip_id": clip, "kind": kind, "text": text, "weight": 1.0}
+            yield {"clip_id": clip, "kind": kind, "text": text, "weight": 1.0, "identity": ""}
     for name, look in plan.looks.items():
-        if text := said.get(clip, ({}, ()))[0].get(f"{name}.text"):
-            yield {"clip_id": clip, "kind": name, "text": text, "weight": getattr(look, "weight", 1.0)}
+        facts = said.get(clip, ({}, ()))[0]
+        if text := facts.get(f"{name}.text"):
+            wrote = {"weight": getattr(look, "weight", 1.0), "identity": facts.get(f"{name}.{IDENTITY}", "")}
+            yield {"clip_id": clip, "kind": name, "text": text, **wrote}
 
 
 def columns_of(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:

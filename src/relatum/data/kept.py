@@ -15,7 +15,7 @@ __all__ = ["RANGES", "KeptClip", "KeptVideo", "read_kept"]
 
 RANGES = ("ranges.parquet", "ranges.jsonl")  # an export of ranges, which can be read without the run that made it
 SOURCE = ("path", "offset", "size", "group")
-PLACE = ("clip_id", "video_id", "uri", "start_pts", "end_pts", "start_s", "end_s")
+PLACE = ("clip_id", "video_id", "uri", "start_pts", "end_pts", "start_s", "end_s", "split")
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class KeptClip:
 class KeptVideo:
     """An original video that clips were kept of, ascending. content: SHA-256. group: what never straddles a split, if not itself.
 
+    split: "train", "validation" or "test", by the hash of the group.
     path: the file, or the tar in which it lies, `size` bytes at `offset`; size is 0 for a file.
     """
 
     content: str
     uri: str
     group: str
+    split: str
     path: str
     offset: int
     size: int
@@ -155,7 +157,14 @@ def _video(content: str, rows: Sequence[Mapping[str, Any]]) -> KeptVideo:
     clips.sort(key=lambda clip: clip.start_pts)
     first = rows[0]
     return KeptVideo(
-        content, first["uri"], first["group"] or "", first["path"], int(first["offset"]), int(first["size"]), tuple(clips)
+        content,
+        first["uri"],
+        first["group"] or "",
+        first["split"],
+        first["path"],
+        int(first["offset"]),
+        int(first["size"]),
+        tuple(clips),
     )
 
 

@@ -23,7 +23,7 @@ from .sampling import SILENT, ranges_of, units_of
 
 __all__ = ["Exported", "Output", "export"]
 
-VERSION = 1  # raise it when the same clips and settings may give other files
+VERSION = 2  # raise it when the same clips and settings may give other files
 SUMMARY = "export.json"
 WRITERS = {"webdataset": write_webdataset, "parquet": write_parquet, "folder": write_folder}
 

@@ -30,13 +30,15 @@ class Output:
     has, where it is empty: "webdataset", "parquet", or a "folder" with metadata.jsonl.
     size: the shorter edge in pixels, aspect kept, never enlarged; 0 is as it is. quality: of JPEG; 0 writes PNG. crf: of the clips'
     H.264. rate: frames a second of clips; 0 keeps every frame at its own time. frames: clips as folders of images at `rate`.
-    per_video: pairs of each video, 8 if 0; of other kinds clips of each video, drawn by the seed, all if 0. law, grid, sd, offset,
-    horizon, seed: of PairLaw. least_flow, most_jitter, distinct: of Sieve.
+    split: "train", "validation" or "test" alone (of a hundred groups of videos 98, 1 and 1, by their hash); all where it is empty,
+    each sample saying which it is of. per_video: pairs of each video, 8 if 0; of other kinds clips of each video, drawn by the
+    seed, all if 0. law, grid, sd, offset, horizon, seed: of PairLaw. least_flow, most_jitter, distinct: of Sieve.
     shard_mib, shard_rows: what a shard holds at most. on_bad_row: "skip" counts videos that are gone or were changed, "stop" ends.
     """
 
     kind: Literal["pairs", "triplets", "stills", "clips", "ranges"] = "pairs"
     format: Literal["", "webdataset", "parquet", "folder"] = ""
+    split: Literal["", "train", "validation", "test"] = ""
     size: int = 0
     quality: int = 95
     crf: int = 18

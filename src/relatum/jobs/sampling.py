@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,24 @@ def units_of(run: Path, output: Output, scratch: Path) -> list[Unit]:
     """One unit a video of pairs, triplets and stills, one a clip of clips. scratch: where indices of videos lie meanwhile."""
     reading = Curated(run, on_bad_row=output.on_bad_row, index_folder=str(scratch))
     opened, units = _Opened(reading), list[Unit]()
-    for entry in reading.entries():
-        video = reading.kept(entry)
+    for entry, video in _wanted(reading, output):
         chosen = _chosen(video, output)
         if output.kind == "clips":
             makers: list[Maker] = [partial(_clip, video=video, place=place, output=output) for place in chosen]
         elif output.kind == "stills":
             makers = [partial(_stills, video=video, chosen=chosen, output=output)]
         else:
-            makers = [partial(_pairs, output=output)]
+            makers = [partial(_pairs, video=video, output=output)]
         units += [partial(_checked, opened, entry, maker) for maker in makers]
     silent = list(reading.skipped)
     return [*units, lambda: Made(dropped={SILENT: len(silent)}, notes=silent)] if silent else units
+
+
+def _wanted(reading: Curated, output: Output) -> Iterator[tuple[Entry, KeptVideo]]:
+    """The videos of the split that is asked for."""
+    for entry in reading.entries():
+        if output.split in ("", reading.kept(entry).split):
+            yield entry, reading.kept(entry)
 
 
 class _Opened:
@@ -79,21 +85,23 @@ def _chosen(video: KeptVideo, output: Output) -> list[int]:
     return sorted(places[: output.per_video or None])
 
 
-def _pairs(entry: Entry, footage: Footage, output: Output) -> Made:
+def _pairs(entry: Entry, footage: Footage, video: KeptVideo, output: Output) -> Made:
     law, (shots, _) = output.pair_law(), footage.shots()
     taken, dropped = sift(footage.timeline, shots, law, entry.name, output.sieve(), output.size)
-    samples = [_pair(entry, footage, one, output) for one in taken]
+    samples = [_pair(entry, footage, video, one, output) for one in taken]
     short = [f"{entry.where}: {len(samples)} of {law.per_video} pairs"] if len(samples) < law.per_video else []
     return Made(samples, dropped, short)
 
 
-def _pair(entry: Entry, footage: Footage, one: Sifted, output: Output) -> Sample:
+def _pair(entry: Entry, footage: Footage, video: KeptVideo, one: Sifted, output: Output) -> Sample:
     source, target = one.pair.past[0], one.pair.future[0]
-    times = footage.times
+    times, stamps, clip = footage.times, footage.timeline.stamps, video.clips[one.shot]
     caption = entry.caption(output.seed, one.number, one.shot)
-    offset = round(times[target] - times[source], 6)
-    facts = {"group": entry.group, "video": entry.name, "offset": offset, "spacing": offset, "flow": round(one.flow, 6)}
-    facts["source_time"] = round(times[source], 6)
+    kind = next(kind for kind, text, _ in clip.captions if text == caption)
+    key, offset = f"{entry.name[:20]}-{source:07}-{target:07}", round(times[target] - times[source], 6)
+    facts = {"pair_id": key, "clip_id": clip.id, "video": entry.name, "group": entry.group, "split": video.split}
+    facts |= {"src_pts": stamps[source], "tgt_pts": stamps[target], "source_time": round(times[source], 6), "dt_s": offset}
+    facts |= {"offset": offset, "spacing": offset, "flow": round(one.flow, 6), "caption_kind": kind}
     if output.kind == "triplets":
         names = ("original_image", "edited_image")
         texts = {"edit_prompt": caption, "original_prompt": caption, "edited_prompt": caption}
@@ -104,7 +112,7 @@ def _pair(entry: Entry, footage: Footage, one: Sifted, output: Output) -> Sample
     for name, pixels in zip(names, (one.source, one.target), strict=True):
         suffix, data = _image(pixels, output.quality)
         files[f"{name}.{suffix}"] = data
-    return Sample(f"{entry.name[:20]}-{source:07}-{target:07}", files, {**texts, **facts})
+    return Sample(key, files, {**texts, **facts})
 
 
 def _stills(entry: Entry, footage: Footage, video: KeptVideo, chosen: Sequence[int], output: Output) -> Made:
@@ -119,7 +127,7 @@ def _stills(entry: Entry, footage: Footage, video: KeptVideo, chosen: Sequence[i
     for place, index in middle.items():
         if index in found:
             suffix, data = _image(found[index], output.quality)
-            facts = {"text": _caption(entry, video, place, output), "group": entry.group, "video": entry.name}
+            facts = {"text": _caption(entry, video, place, output), "group": entry.group, "video": entry.name, "split": video.split}
             samples.append(Sample(video.clips[place].id, {suffix: data}, {**facts, "time": round(footage.times[index], 6)}))
     return Made(samples, _lost(len(chosen) - len(samples)))
 
@@ -144,7 +152,8 @@ def _clip(entry: Entry, footage: Footage, video: KeptVideo, place: int, output: 
     if len(files) < (len(indices) if output.frames else 1):
         return Made((), _lost(1))
     captions = {"text": _caption(entry, video, place, output), **_captions(clip)}
-    facts = {"group": entry.group, "video": entry.group, "content": entry.name, "start_s": clip.start_s, "end_s": clip.end_s}
+    facts = {"group": entry.group, "video": entry.group, "content": entry.name, "split": video.split}
+    facts |= {"start_s": clip.start_s, "end_s": clip.end_s}
     return Made([Sample(clip.id, files, {**captions, **facts})])
 
 
@@ -175,8 +184,7 @@ def ranges_of(run: Path, output: Output) -> tuple[list[dict[str, Any]], list[str
     """One row a kept clip: what the reader curated needs, and one caption drawn for others; and a line for each clip without."""
     reading = Curated(run, on_bad_row="skip")
     rows, silent = [], list[str]()
-    for entry in reading.entries():
-        video = reading.kept(entry)
+    for entry, video in _wanted(reading, output):
         silent += [f"{entry.where}: {entry.fault}"] if entry.fault else []
         for place in _chosen(video, output) if not entry.fault else ():
             clip = video.clips[place]
@@ -188,6 +196,7 @@ def ranges_of(run: Path, output: Output) -> tuple[list[dict[str, Any]], list[str
             }
             ids = {"clip_id": clip.id, "video_id": video.content, "start_pts": clip.start_pts, "end_pts": clip.end_pts}
             file = {"path": video.path, "offset": video.offset, "size": video.size, "group": video.group}
+            file["split"] = video.split
             rows.append({**where, **ids, **file, **_captions(clip)})
     return rows, [*silent, *reading.skipped]
 

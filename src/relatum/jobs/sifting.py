@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..curation.stages.hash import dhash
 from ..data.pairs import Pair, PairLaw, draw_pairs, valid_frames
 from ..video.decode import Reader, Timeline, visit
 from ..video.flow import dis_flow
 
-__all__ = ["Sieve", "Sifted", "hash_of", "sift"]
+__all__ = ["Sieve", "Sifted", "sift"]
 
 SHORT = 128  # pixels of the shorter edge on which motion is measured
 CANDIDATES = 4  # pairs drawn for each that is wanted, at most
@@ -59,7 +60,7 @@ class _Seen:
 
     @cached_property
     def hash(self) -> int:
-        return hash_of(self.luma)
+        return dhash(self.luma)[0]
 
 
 def sift(
@@ -148,11 +149,3 @@ def _flow(a: _Seen, b: _Seen) -> np.ndarray:
     """(2 h w) in short sides."""
     first, second = (torch.from_numpy(one.luma.astype(np.float32))[None] / 127.5 - 1 for one in (a, b))
     return dis_flow(first, second).numpy() / min(a.luma.shape)
-
-
-def hash_of(luma: np.ndarray) -> int:
-    """64 bits that say where brightness rises from left to right, on 8 rows of 9 cells (dHash)."""
-    cells = torch.nn.functional.interpolate(torch.from_numpy(luma.astype(np.float32))[None, None], (8, 9), mode="area")[
-        0, 0
-    ].numpy()
-    return int("".join("1" if bit else "0" for bit in (cells[:, 1:] > cells[:, :-1]).ravel()), 2)
