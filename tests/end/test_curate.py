@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,20 @@ from support.bad_films import bad_films
 from support.curation import MISCHIEF, OFF
 from support.films import bars, film
 
+# A keep that cannot judge.
+NEVER = """
+from dataclasses import dataclass
+from relatum.core.errors import DataError
+from relatum.core.registry import stage
+
+@stage("never")
+@dataclass
+class Never:
+    needs = ()
+
+    def judge(self, table):
+        raise DataError("planted")
+"""
 TABLES = ("sources", "videos", "clips", "captions", "decisions")
 
 
@@ -35,6 +51,10 @@ def table_of(run: Path, name: str) -> list[dict[str, Any]]:
 def digests(run: Path) -> dict[str, str]:
     """Of everything that says what was found, but for times."""
     return {name: hashlib.sha256((run / f"{name}.parquet").read_bytes()).hexdigest() for name in TABLES}
+
+
+def run_of(folder: Path, name: str = "run") -> dict[str, Any]:
+    return json.loads((folder / name / "run.json").read_text())
 
 
 def said(*arguments: str) -> tuple[int, str]:
@@ -107,6 +127,11 @@ def test_again_measures_nothing_and_retune_decides_anew(footage: Path) -> None:
     before = digests(footage / "run")
     code, words = said(str(path))
     assert code == 0
+    assert words.splitlines()[1] == "nothing has changed"
+    assert words.splitlines()[2] == f"report: {footage / 'run' / 'report.html'}"
+    (footage / "run" / "videos.parquet").unlink()
+    code, words = said(str(path))
+    assert code == 0
     assert "4 videos measured already, 0 to measure" in words
     assert digests(footage / "run") == before
     code, words = said(str(path), "--retune", "-o", "keep.motion.at_least=100.0")
@@ -115,12 +140,55 @@ def test_again_measures_nothing_and_retune_decides_anew(footage: Path) -> None:
     assert "keep.motion.at_least (motion.mean)" in words
     after = digests(footage / "run")
     assert {name for name in after if after[name] != before[name]} == {"decisions"}
+    resolved = tomllib.loads((footage / "run" / "curation.resolved.toml").read_text())
+    assert resolved["keep"]["motion"]["at_least"] == 100.0
+    assert run_of(footage)["counts"]["kept"] == 0
     clip = table_of(footage / "run", "clips")[0]["clip_id"]
     code, words = said(str(path), "--explain", clip[:10])
     assert code == 0
     assert "dropped: " in words
     assert "motion.mean: " in words
     assert said(str(path), "--status")[1].splitlines()[0] == "sources: 4"
+    assert "nothing has changed" not in said(str(path))[1]
+    assert digests(footage / "run") == before
+    (footage / "videos" / "two.txt").write_text("other waves\n")
+    assert "nothing has changed" not in said(str(path))[1]
+    assert {row["text"] for row in table_of(footage / "run", "captions")} == {"other waves"}
+
+
+def test_what_a_run_was_made_of_is_told_however_it_ends(footage: Path) -> None:
+    """A keep that finds no facts ends the run after the tables are written; costs of runs before it stay."""
+    path = recipe(footage, preset="off")
+    code, words = said(str(path), "--retune")
+    assert code == 3
+    assert "nothing is measured there yet: run relatum curate" in words
+    assert not (footage / "run").exists()
+    assert said(str(path))[0] == 0
+    whole = run_of(footage)
+    assert whole["complete"]
+    assert whole["schema_version"] == 1
+    assert whole["counts"] == {
+        **{"sources": {"ok": 4}, "videos": {"ok": 4}, "clips": 5, "kept": 5, "dropped": {}},
+        "captions": 2,
+    }
+    assert whole["throughput"]["videos"] == 4
+    assert whole["spent"]["motion"][1] == 4
+    assert {"av", "libavcodec", "ffmpeg", "cv2", "scenedetect", "numpy", "relatum", "python"} <= set(whole["versions"])
+    assert set(whole["keys"]["measure"]) == {"cuts", "motion", "text", "picture", "frozen", "hash"}
+    bad = recipe(footage, preset="off", plugins=["stages.py"], keep={"never": {"kind": "never"}})
+    (footage / "stages.py").write_text(NEVER)
+    code, words = said(str(bad))
+    assert code == 3
+    assert "planted" in words
+    ended = run_of(footage)
+    assert not ended["complete"]
+    assert ended["config"] != whole["config"]
+    assert ended["spent"] == whole["spent"]
+    assert ended["counts"]["clips"] == 5
+    assert not [name for name in ("report.html", "decisions.parquet", "decision.json") if (footage / "run" / name).exists()]
+    code, words = said(str(bad), "--status")
+    assert code == 0
+    assert "nothing is decided: " in words
 
 
 def test_shards_of_a_job_array_make_the_same_run(footage: Path) -> None:
@@ -128,12 +196,17 @@ def test_shards_of_a_job_array_make_the_same_run(footage: Path) -> None:
     said(str(path))
     whole = digests(footage / "run")
     apart = recipe(footage, output_dir=str(footage / "apart"))
-    for part in ("0/2", "1/2"):
-        assert said(str(apart), "--shard", part)[0] == 0
+    told = [said(str(apart), "--shard", part) for part in ("0/2", "1/2")]
+    assert [code for code, _ in told] == [0, 0]
+    assert sum(int(words.split()[0]) for _, words in told) == 4
     assert not (footage / "apart" / "clips.parquet").exists()
+    hashed = [key for file in (footage / "apart").glob("hashes-*-of-2.json") for key in json.loads(file.read_text())]
+    assert len(hashed) == len(set(hashed))
     _, words = said(str(apart))
     assert "4 videos measured already, 0 to measure" in words
     assert digests(footage / "apart") == whole
+    assert run_of(footage, "apart")["spent"]["motion"][1] == 4
+    assert not list((footage / "apart").glob("run-*.json"))
 
 
 def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(footage: Path) -> None:
@@ -150,7 +223,8 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(footage: Path) -> No
             os.sched_yield()
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not (footage / "killed" / "run.json").exists() or process.returncode == 0
+        told = footage / "killed" / "run.json"
+        assert not told.exists() or process.returncode == 0 or not json.loads(told.read_text())["complete"]
     code, words = said(str(killed))
     assert code == 0, words
     assert digests(footage / "killed") == expected
@@ -298,6 +372,30 @@ def test_two_processes_do_not_share_a_run(footage: Path) -> None:
         code, out = said(str(path))
     assert code == 3
     assert "another process works on this curation" in out
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "free"),
+    [
+        ([(".lock", "EX")], ["--shard", "0/2"], False),
+        ([(".lock", "SH"), (".lock-0-of-2", "EX")], ["--shard", "0/2"], False),
+        ([(".lock", "SH"), (".lock-0-of-2", "EX")], ["--shard", "1/2"], True),
+        ([(".lock", "SH"), (".lock-0-of-2", "EX")], [], False),
+    ],
+)
+def test_shards_work_beside_each_other_and_not_beside_the_whole(
+    tmp_path: Path, held: list[tuple[str, str]], asked: list[str], free: bool
+) -> None:
+    import fcntl
+
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "no.mp4").write_text("no video")
+    path = recipe(tmp_path, limits={"max_bad": 1.0})
+    (tmp_path / "run").mkdir()
+    with contextlib.ExitStack() as stack:
+        for name, how in held:
+            fcntl.flock(stack.enter_context((tmp_path / "run" / name).open("a+")), getattr(fcntl, f"LOCK_{how}"))
+        assert (said(str(path), *asked)[0] == 0) == free
 
 
 # A look whose answers hang on the batch that it is shown, and on a file that it opens by a relative path.

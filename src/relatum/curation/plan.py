@@ -36,6 +36,12 @@ class Plan:
         tracks = [self.measure_key(name) for name in self.measures]
         return key_of(type(self.split).__name__, getattr(self.split, "version", 1), _settings(self.split), tracks)
 
+    def look_key(self, name: str) -> str:
+        """Changes with the look's settings; what its model holds is its identity."""
+        look: Any = self.looks[name]
+        settings = {field.name: getattr(look, field.name) for field in dataclasses.fields(look) if field.init}
+        return key_of(type(look).__name__, look.version, settings)
+
     @property
     def facts(self) -> list[str]:
         """All facts' full names, in order."""

@@ -101,7 +101,6 @@ class Curation:
     keep: dict[str, dict[str, Any]] = field(default_factory=dict)
     output: dict[str, dict[str, Any]] = field(default_factory=dict)
     engine: Engine = field(default_factory=Engine)
-    seed: int = 0
     plugins: tuple[str, ...] = ()
     output_dir: str = ""
     folder: Path = field(default=Path("."))

@@ -58,6 +58,9 @@ class Record:
 class Store:
     folder: Path
 
+    def has(self, content: str) -> bool:
+        return self._file(content, "safetensors").is_file()
+
     def read(self, content: str, tracks: bool = True) -> Record | None:
         """None where there is none, or none that can be read: then it is made again. Without tracks it costs next to nothing."""
         from safetensors import SafetensorError, safe_open

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,9 +25,10 @@ from .stages.threshold import Range
 from .what_if import Rung as Found
 from .what_if import what_if
 
-__all__ = ["write_report"]
+__all__ = ["versions", "write_report"]
 
-LIBRARIES = ("relatum", "av", "opencv-python-headless", "scenedetect-headless", "numpy", "torch", "transformers", "rapidocr", "ray")
+LIBRARIES = ("relatum", "av", "numpy", "pyarrow", "safetensors", "torch", "transformers", "rapidocr", "onnxruntime", "ray")
+EITHER = {"cv2": ("opencv-python-headless", "opencv-python"), "scenedetect": ("scenedetect-headless", "scenedetect")}
 UNITS = {"motion": "short sides/s", "longest": "s", "seconds": "s"}  # by the first or the last part of a fact's name
 
 
@@ -51,14 +54,14 @@ def _view(job: Job, keeps: Mapping[str, Keep], table: Mapping[str, Sequence[Any]
         facts=facts,
         units={fact: unit for fact in facts if (unit := _unit(fact))},
         labels=labels,
-        troubles=_troubles(sources, videos),
+        troubles=_troubles(sources, videos, tuple(job.plan.measures)),
         warnings=left_out(recipe.preset, job.plan.facts),
         costs=[Cost(stage, seconds, count) for stage, (seconds, count) in about.get("spent", {}).items()],
         wall=about.get("seconds"),
         workers=recipe.engine.workers,
         commands={"Run again": f"relatum curate {name}", "Retune": f"relatum curate {name} --retune -o keep.NAME.SETTING=VALUE"},
         identities={name: job.plan.measure_key(name) for name in job.plan.measures} | about.get("identities", {}),
-        versions=_versions(),
+        versions=versions(),
         recipe=recipe.source,
         stills=_Stills(job, dict(zip(table["id"], table["video"], strict=True))),
     )
@@ -162,7 +165,8 @@ def _unit(fact: str) -> str:
     return UNITS.get(last, "" if last == "still" else UNITS.get(first, ""))
 
 
-def _troubles(sources: Columns, videos: Columns) -> list[Trouble]:
+def _troubles(sources: Columns, videos: Columns, measures: Sequence[str]) -> list[Trouble]:
+    """What was not used, then videos of which a stage failed outside of all clips, then duplicates."""
     columns = ("status", "reason", "detail")
     found = [
         Trouble(uri, *about)
@@ -175,14 +179,26 @@ def _troubles(sources: Columns, videos: Columns) -> list[Trouble]:
         for uri, status, reason, detail in zip(sources["uri"], *(sources[name] for name in columns), strict=True)
         if status == "duplicate"
     ]
-    return [*found, *twins]
+    begins = tuple(f"{name} failed" for name in measures)
+    failed = [
+        Trouble(uri, status, "stage_failed", "; ".join(words))
+        for uri, status, notes in zip(videos["uri"], videos["status"], videos["notes"], strict=True)
+        if (words := [note for note in notes or () if note.startswith(begins)])
+    ]
+    return [*found, *failed, *twins]
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that what is measured may hang on, as far as they are installed; with those that PyAV carries."""
+    found = {"python": platform.python_version()}
+    for name, packages in {**{name: (name,) for name in LIBRARIES}, **EITHER}.items():
+        for package in packages:
+            with suppress(PackageNotFoundError):
+                found.setdefault(name, version(package))
+    with suppress(ImportError):
+        import av
+
+        carried = {name: ".".join(map(str, of)) for name, of in av.library_versions.items()}
+        found |= {name: carried[name] for name in ("libavcodec", "libavformat", "libswscale") if name in carried}
+        found["ffmpeg"] = av.ffmpeg_version_info
     return found

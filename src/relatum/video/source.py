@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,17 +109,14 @@ def opened(source: Source, scratch: Path, tell: Callable[[int], None] = lambda p
 class Hashes:
     """Contents of sources, remembered in `file` between runs under path, place in it, size, inode and times of change.
 
+    also: files of others that are read and not written.
+
     Example: with Hashes(run / "hashes.json") as hashes: content = hashes.of(source)
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, also: Iterable[Path] = ()) -> None:
         self.file, self._saved, self._new = file, time.monotonic(), False
-        self._known: dict[str, list[Any]] = {}
-        try:
-            found = json.loads(file.read_text("utf-8"))
-            self._known = {str(key): list(value) for key, value in found.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            pass  # none yet, or none that can be read: all is read again
+        self._known, self._others = _remembered(file), [_remembered(other) for other in also if other != file]
 
     def __enter__(self) -> Hashes:
         return self
@@ -129,8 +126,9 @@ class Hashes:
 
     def known(self, source: Source) -> str | None:
         """What is remembered of a file that has not changed since; reads nothing. VideoError where it is gone."""
-        entry = self._known.get(_key(source))
-        return entry[-1] if entry and entry[:-1] == [*_stamp(_asked(source)), _length(source)] else None
+        key, stamp = _key(source), [*_stamp(_asked(source)), _length(source)]
+        entries = (known.get(key) for known in (self._known, *self._others))
+        return next((entry[-1] for entry in entries if entry and entry[:-1] == stamp), None)
 
     def of(self, source: Source) -> str:
         """`content_of`, or from memory."""
@@ -149,6 +147,13 @@ class Hashes:
         if self._new:
             write_text(self.file, json.dumps(self._known))
         self._saved, self._new = time.monotonic(), False
+
+
+def _remembered(file: Path) -> dict[str, list[Any]]:
+    try:
+        return {str(key): list(value) for key, value in json.loads(file.read_text("utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # none yet, or none that can be read: all is read again
 
 
 def _key(source: Source) -> str:
