@@ -17,6 +17,7 @@ FLAT = 2.0  # variance, in levels squared: blocks with less in both pictures say
 BAR = 6  # levels: rows and columns at the border that differ less within themselves, in both pictures, are no part of either
 
 
+BLURRED = 2  # rows and columns beside a bar
 ALIKE = 0.85  # likeness beyond which no better is looked for
 PALE = 6.0  # levels: a color this far from gray on average is none
 
@@ -111,13 +112,14 @@ def evened(picture: np.ndarray) -> np.ndarray:
 
 
 def _shown(a: np.ndarray, b: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns without the bars at the border of both."""
+    """Rows and columns without the bars at the border of both, and without what is blurred into them."""
     found = []
     for axis in (1, 0):
         spread = np.maximum(np.ptp(a, axis), np.ptp(b, axis))
         at = np.flatnonzero(spread > BAR)
-        wide = len(at) > 0 and at[-1] - at[0] >= EDGES[0] // 4
-        found.append(slice(int(at[0]), int(at[-1]) + 1) if wide else slice(None))
+        first, stop = (int(at[0]), int(at[-1]) + 1) if len(at) else (0, 0)
+        first, stop = first + BLURRED * (first > 0), stop - BLURRED * (stop < len(spread))
+        found.append(slice(first, stop) if stop - first >= EDGES[0] // 4 else slice(None))
     return found[0], found[1]
 
 
