@@ -343,6 +343,22 @@ def test_what_goes_wrong_after_the_pass_costs_a_clip_or_a_video(footage: Path) -
     assert len(table_of(footage / "run", "clips")) == 3
 
 
+def test_a_stage_that_fails_outside_of_all_clips_is_told(tmp_path: Path) -> None:
+    """At frame 60 of 25 a second, where the only clip is [0, 1)."""
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "stages.py").write_text(MISCHIEF)
+    film(tmp_path / "videos" / "a.mp4", [bars(i, 72, 80) for i in range(75)])
+    measure = {**OFF, "mischief": {"at": 60, "width": 80}}
+    split = {"kind": "fixed", "seconds": 1.0, "every": 5.0}
+    code, words = said(str(recipe(tmp_path, plugins=["stages.py"], measure=measure, split=split, preset="off")))
+    assert code == 0, words
+    (clip,) = table_of(tmp_path / "run", "clips")
+    assert clip["error"] == ""
+    (video,) = table_of(tmp_path / "run", "videos")
+    assert video["notes"] == ["mischief failed at 2.40 s: ArithmeticError: planted"]
+    assert "mischief failed at 2.40 s" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
