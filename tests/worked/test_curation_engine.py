@@ -18,6 +18,7 @@ import tomli_w
 from relatum.curation.item import Item, Job
 from relatum.curation.local import run_local
 from relatum.curation.plan import plan_of
+from relatum.curation.probe import probe
 from relatum.curation.reading import clips_of, errors_of, facts_of
 from relatum.curation.recipe import table_of
 from relatum.curation.worker import NOTE
@@ -110,6 +111,7 @@ def test_a_process_that_cannot_be_helped_ends_the_video_not_the_run(
 ) -> None:
     """The worker dies whenever it is to decode: after two attempts the video's status is "crash", with what was seen."""
     plugin = "import relatum.curation.item as item\nimport os\n\ndef probe(path, limits):\n    os.abort()\n\nitem.probe = probe\n"
+    monkeypatch.setattr("relatum.curation.item.probe", probe)  # put back: the plug-in is imported here too
     recipe = small_curation(tmp_path, plugin=plugin, edit=lambda table: table["measure"].pop("mischief"))
     monkeypatch.undo()
     job = Job(recipe, plan_of(recipe), 3)
