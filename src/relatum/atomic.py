@@ -15,11 +15,25 @@ from pathlib import Path
 
 from .core.errors import DataError
 
-__all__ = ["make_folder", "needs_disk", "remove_stale", "sync_folder", "temporary", "write_bytes", "write_pieces", "write_text"]
+__all__ = [
+    "DiskFull",
+    "make_folder",
+    "needs_disk",
+    "remove_stale",
+    "sync_folder",
+    "temporary",
+    "write_bytes",
+    "write_pieces",
+    "write_text",
+]
 
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 DAY = 86400.0  # seconds
+
+
+class DiskFull(DataError):
+    """Nothing more can be written; says where, and what is free."""
 
 
 def temporary(path: Path) -> Path:
@@ -40,7 +54,7 @@ def needs_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
             raise
         free = shutil.disk_usage(folder).free
         wanted = "" if needed is None else f", {needed:,} bytes are needed"
-        raise DataError(
+        raise DiskFull(
             f"{folder}: the disk is full: {free:,} bytes are free{wanted}; nothing was left half-written. "
             "Make room or choose another folder; the same command goes on where this one stopped"
         ) from error

@@ -481,3 +481,40 @@ def test_the_same_on_ray(footage: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert batches == {"clip 0 of 2": 2, "clip 1 of 2": 2, "clip 0 of 1": 1}  # five clips of four videos
     assert len({row["identity"] for row in wrote}) == 1
     assert len(wrote[0]["identity"]) == 16
+
+
+def test_a_video_that_is_replaced_meanwhile_is_not_stored_under_its_old_content(footage: Path) -> None:
+    """A stage overwrites the file while it is watched: the video's facts would be those of another one."""
+    victim = footage / "videos" / "other.mkv"
+    plugin = f"""
+import shutil
+from relatum.curation.item import measure
+import relatum.curation.item as item
+
+def swapped(found, *about):
+    if found.path.endswith("other.mkv"):
+        shutil.copy({str(footage / "videos" / "still.mp4")!r}, found.path)
+    return measure(found, *about)
+
+item.measure = swapped
+"""
+    (footage / "swap.py").write_text(plugin)
+    before = victim.read_bytes()
+    code, words = said(str(recipe(footage, plugins=["swap.py"])))
+    assert code == 3
+    assert "was changed while it was measured" in "".join(row["detail"] for row in table_of(footage / "run", "videos")), words
+    victim.write_bytes(before)
+    assert said(str(recipe(footage)))[0] == 0
+    assert all(row["status"] == "ok" for row in table_of(footage / "run", "videos"))
+
+
+def test_a_crash_is_forgotten_when_the_stage_is_another(footage: Path) -> None:
+    (footage / "stages.py").write_text(MISCHIEF.replace("return Watch(self)", "os._exit(1)"))
+    table = {"plugins": ["stages.py"], "measure": {**OFF, "mischief": {}}, "split": {"kind": "whole"}, "preset": "off"}
+    command = [sys.executable, "-m", "relatum", "curate", str(recipe(footage, **table))]  # plug-ins stay in a process
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 3
+    assert {row["status"] for row in table_of(footage / "run", "videos")} == {"crash"}
+    (footage / "stages.py").write_text(MISCHIEF.replace("version = 1", "version = 2"))
+    code, words = said(str(recipe(footage, **table)))
+    assert code == 0, words
+    assert {row["status"] for row in table_of(footage / "run", "videos")} == {"ok"}

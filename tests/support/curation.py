@@ -12,7 +12,7 @@ from relatum.curation.settings import Curation
 __all__ = ["MISCHIEF", "small_curation"]
 
 # A measure of the mean luma that does something bad at one frame of videos whose frames are `width` wide.
-MISCHIEF = '''
+MISCHIEF = """
 import os
 import time
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class Watch:
 
     def track(self):
         return {"time": np.array(self.times), "luma": np.array(self.values)}
-'''
+"""
 
 OFF = {name: {"kind": "off"} for name in ("cuts", "motion", "text", "picture", "frozen", "hash")}
 

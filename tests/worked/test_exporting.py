@@ -274,7 +274,7 @@ def test_other_settings_replace_an_export_once_they_are_whole(run: Path, monkeyp
     assert export(run, "pairs", Output(**LAW)) == first
     assert export(run, "pairs", Output(size=16, **LAW)).key != first.key
     (run / "exports" / "mine").mkdir()
-    with pytest.raises(DataError, match="is there, but is no export"):
+    with pytest.raises(DataError, match="is there, but is no whole export"):
         export(run, "mine", Output())
 
 

@@ -196,7 +196,7 @@ def test_splits_are_splits_by_name() -> None:
         ({"kind": "shots", "rules": {"ratio": -1.0}}, "ratio of 0 or more"),
         ({"kind": "cuts", "detectors": ["fast"]}, "found 'fast'"),
         ({"kind": "cuts", "rates": [0.0]}, "above 0"),
-        ({"kind": "fixed", "seconds": 0}, "seconds > 0"),
+        ({"kind": "fixed", "seconds": 0}, "seconds of 0.1 or more"),
         ({"kind": "fixed", "seconds": 5, "every": 4}, "at least the 5"),
     ],
 )

@@ -26,15 +26,18 @@ def add(verbs: Any) -> None:
 
 
 def _curate(args: argparse.Namespace) -> None:
+    from ..core.errors import RecipeError
     from ..curation.recipe import read_curation
     from ..jobs import curating
 
     recipe = read_curation(args.recipe, args.overrides)
+    if args.retry and (args.retune or args.status or args.explain is not None):
+        raise RecipeError("--retry tries videos again; leave out --retune, --status and --explain, or give them afterwards")
     for asked, answer in ((args.retune, curating.retune), (args.status, curating.status)):
         if asked:
             print("\n".join(answer(recipe)))
             return
-    if args.explain:
+    if args.explain is not None:
         print("\n".join(curating.explain(recipe, args.explain)))
         return
     retry = tuple(word.strip() for word in args.retry.split(",") if word.strip())

@@ -102,7 +102,11 @@ class Split(Protocol):
     """Makes clips of a video from the tracks of all measures, by the measures' names. Registered with @stage."""
 
     def clips(self, video: Video, tracks: Mapping[str, Track]) -> list[Clip]:
-        """Ascending, not overlapping."""
+        """Ascending, not overlapping.
+
+        A split may also have divide(video, tracks), which gives an object with `lost`: by reason, (how often, seconds) of footage
+        that is in no clip, for the report.
+        """
         ...
 
 

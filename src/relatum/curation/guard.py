@@ -17,7 +17,6 @@ from ..atomic import remove_stale
 from ..core.errors import DataError, Interrupted
 from .item import Item, Job, scratch
 from .passing import DECODING
-from .reading import limits_key
 from .recipe import table_of
 from .store import Record
 from .worker import NOTE
@@ -73,7 +72,7 @@ class Guard:
         if self._started() is None:
             return {}
         os.pwrite(self._note, NOTE.pack(-1, -1), 0)
-        task = {**asdict(item), "avoid": list(avoid), "stages": self.stages}
+        task = {**asdict(item), "path": str(Path(item.path).absolute()), "avoid": list(avoid), "stages": self.stages}
         try:
             self._tell(task)
         except BrokenPipeError:
@@ -101,12 +100,9 @@ class Guard:
             self._start()
             try:
                 recipe = self.job.recipe
-                about = {
-                    "recipe": table_of(recipe),
-                    "folder": str(recipe.folder),
-                    "stills": self.job.stills,
-                    "note": self._note_file,
-                }
+                table = {**table_of(recipe), "output_dir": str(recipe.run.resolve())}  # a stage may change the folder that it is in
+                folder, note = str(recipe.folder.resolve()), str(Path(self._note_file).resolve())
+                about = {"recipe": table, "folder": folder, "stills": self.job.stills, "note": note}
                 self._tell(about)
                 found = self._answer(START)
             except BrokenPipeError:
@@ -215,6 +211,6 @@ def attend(item: Item, job: Job, guard: Guard) -> dict[str, Any]:
             where = f" while {found.place[0]} at frame {found.place[1]}" if found.place else ""
             words = f"{found.words}{where}; tried {tries} times"
             known = job.store.read(item.content) or Record(item.content, found.status)
-            about = {"status": found.status, "reason": found.status, "detail": words, "limits": limits_key(job.recipe)}
+            about = {"status": found.status, "reason": found.status, "detail": words, "limits": job.crash_key}
             job.store.write(replace(known, **about))  # with the tracks that it has
             return {"spent": {}}

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..atomic import DiskFull
 from ..core.errors import DataError
-from ..video.opening import shown
-from ..video.source import Source, opened
+from ..video.opening import VideoError, shown
+from ..video.source import Source, opened, stamp_of
 from .base import Video
 from .passing import Note, Passed, watch
 from .plan import Plan, key_of
@@ -29,11 +30,15 @@ PROBE = "probe"  # noted while a video is copied out of a tar file, or asked wha
 
 @dataclass(frozen=True)
 class Item:
-    """A video to measure: its content (SHA-256) and where it lies; member: (offset, size) in a tar file."""
+    """A video to measure: its content (SHA-256) and where it lies; member: (offset, size) in a tar file.
+
+    stamp: of the file when its content was known, `stamp_of`; empty where nothing is known.
+    """
 
     content: str
     path: str
     member: tuple[int, int] | None = None
+    stamp: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,16 @@ class Job:
     def stills_key(self) -> str:
         return stills_key(self.recipe, self.stills)
 
+    @property
+    def crash_key(self) -> str:
+        """What a video that ended its process was held against: all that ran there."""
+        return key_of(limits_key(self.recipe), self.keys, self.plan.split_key)
+
     def is_done(self, content: str) -> bool:
-        """Whether the store has all that this job would leave of the video. A failure is kept until the limits change."""
+        """Whether the store has all that this job would leave of the video. A refusal is kept until the limits change, a crash
+        until these or the stages do."""
         known = self.store.read(content, tracks=False)
-        if known is None or known.limits != limits_key(self.recipe):
+        if known is None or known.limits != (self.crash_key if known.status in ("crash", "timeout") else limits_key(self.recipe)):
             return False
         if known.failed:
             return True
@@ -91,15 +102,20 @@ def measure(item: Item, job: Job, note: Note, avoid: Sequence[Sequence[Any]] = (
         ):
             note(PROBE, 0)
             record = _watched(path, item.content, job, known, spool, note, avoid, spent)
+            if item.stamp and stamp_of(Path(item.path)) != item.stamp:
+                raise VideoError(f"{shown(path)}: was changed while it was measured; run the command again", "read_failed")
             store.write(record)
             if not record.failed:
                 _set_aside(record, path, job, spool, note)
                 spent(STILLS)
+    except DiskFull:
+        raise
     except DataError as error:
         words = str(error).removeprefix(f"{shown(path)}: ")  # equal content gives equal records, wherever it lies
         status, reason = classify(error)
         known = known or Record(item.content, status)
-        store.write(replace(known, status=status, reason=reason, detail=words, limits=limits))
+        held = "" if reason == "read_failed" else limits  # another time it may be read
+        store.write(replace(known, status=status, reason=reason, detail=words, limits=held))
     return {"spent": spent.seconds}
 
 

@@ -17,6 +17,7 @@ from .manifest import CLIP_COLUMNS, read_columns, write_columns
 from .plan import Plan, build_all
 from .presets import merged
 from .settings import Curation
+from .stages.threshold import Range
 
 __all__ = ["judge", "judged", "keeps_for", "table_of_clips"]
 
@@ -30,8 +31,8 @@ def keeps_for(recipe: Curation, plan: Plan) -> dict[str, Keep]:
     for name, table in tables.items():
         table.setdefault("kind", name if hasattr(stage.classes.get(name), "judge") else "range")
     keeps = build_all("keep", tables, Keep)
-    known = [*plan.facts, *ABOUT]
     for name, keep in keeps.items():
+        known = [*plan.facts, *(("seconds", "start", "end") if isinstance(keep, Range) else ABOUT)]
         for fact in keep.needs:
             if fact not in known:
                 raise RecipeError(f"keep.{name}: no stage of the recipe writes the fact {fact!r}{near(fact, known)}")

@@ -13,7 +13,7 @@ from ..atomic import write_bytes
 from ..core.errors import DataError
 from .base import Clip, Facts
 from .plan import Plan
-from .reading import clips_of, facts_of, notes_of
+from .reading import clips_of, facts_of, lost_of, notes_of
 from .store import Record, Store
 
 __all__ = [
@@ -34,7 +34,7 @@ Columns = Mapping[str, Sequence[Any]]
 VIDEO_COLUMNS = (
     *("video_id", "uri", "status", "reason", "detail", "size_bytes", "container", "codec", "pix_fmt", "width", "height"),
     *("rotation", "sar", "color_space", "color_range", "rate", "time_base", "start_pts", "duration_s", "frames_declared", "frames"),
-    *("decode_errors", "is_vfr", "keyframes", "max_gop_s", "has_audio", "notes"),
+    *("decode_errors", "is_vfr", "keyframes", "max_gop_s", "has_audio", "notes", "unused_why", "unused_s"),
 )
 CLIP_COLUMNS = (  # before the facts
     *("clip_id", "video_id", "uri", "start_pts", "end_pts", "start_s", "end_s", "first_frame", "n_frames", "begins", "ends"),
@@ -103,7 +103,7 @@ def write_manifest(run: Path, inputs: Sequence[Input], plan: Plan, store: Store,
         if record is None:
             raise DataError(f"{store.folder}: nothing is known of {uri}; run the command again")
         found, fault = split_of(record, plan)
-        videos.append(_video_row(record, uri, found, fault))
+        videos.append(_video_row(record, uri, found, fault) | _unused(record, plan, fault))
         rows, said = _clip_rows(record, found, plan, uri), asked(content)
         split = part_of(next((one.group for one in ones if one.group), content))
         for row in rows:
@@ -126,6 +126,11 @@ def _video_row(record: Record, uri: str, clips: Sequence[Clip], fault: str) -> d
     how = ("error", "split_failed", fault) if fault else (record.status, record.reason, record.detail)
     known = {"video_id": record.content, "uri": uri, **dict(zip(("status", "reason", "detail"), how, strict=True))}
     return {**record.facts, **known, "notes": notes_of(record, clips)}
+
+
+def _unused(record: Record, plan: Plan, fault: str) -> dict[str, Any]:
+    lost = {} if fault else lost_of(record, plan)
+    return {"unused_why": sorted(lost), "unused_s": [lost[reason] for reason in sorted(lost)]}
 
 
 def _clip_rows(record: Record, clips: Sequence[Clip], plan: Plan, uri: str) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ class _Watched(Actor):
 
 
 def _item(row: Mapping[str, Any]) -> Item:
-    return Item(row["content"], row["path"], tuple(row["member"]) if row["member"] else None)
+    return Item(row["content"], row["path"], tuple(row["member"]) if row["member"] else None, tuple(row["stamp"]))
 
 
 def blocks_of(rows: int, actors: int) -> int:

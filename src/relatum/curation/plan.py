@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import RecipeError
+from ..core.load import near
 from ..core.registry import stage
 from .base import Look, Measure, Split
 from .settings import MEASURES, Curation
@@ -58,7 +59,13 @@ def plan_of(recipe: Curation) -> Plan:
     looks = build_all("look", recipe.look, Look)
     if both := sorted(set(measures) & set(looks)):
         raise RecipeError(f"look.{both[0]}: a measure has that name already; facts go by it, so name this one otherwise")
-    return Plan(measures, _build("split", {"kind": "shots", **recipe.split}, Split), looks)
+    if reserved := sorted({"timeline", "stills"} & {*measures, *looks}):
+        raise RecipeError(f"{reserved[0]} is what the store calls a track of its own; name that stage otherwise")
+    split: Any = _build("split", {"kind": "shots", **recipe.split}, Split)
+    read = getattr(split, "measure", None)
+    if read is not None and read not in measures:
+        raise RecipeError(f"split.measure: no measure is named {read!r}{near(read, measures)}; the split reads its track")
+    return Plan(measures, split, looks)
 
 
 def build_all(section: str, tables: Mapping[str, Mapping[str, Any]], sort: type) -> dict[str, Any]:

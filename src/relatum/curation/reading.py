@@ -25,6 +25,7 @@ __all__ = [
     "errors_of",
     "facts_of",
     "limits_key",
+    "lost_of",
     "notes_of",
     "stills_key",
     "timeline_of",
@@ -73,6 +74,15 @@ def clips_of(record: Record, plan: Plan) -> list[Clip]:
         raise
     except Exception as error:  # a plug-in's, whatever it is
         raise DataError(f"{where}: {type(error).__name__}: {error}"[:500]) from error
+
+
+def lost_of(record: Record, plan: Plan) -> dict[str, float]:
+    """Seconds of footage that are in no clip, by reason, where the split says so."""
+    divide: Any = getattr(plan.split, "divide", None)
+    if divide is None or record.failed:
+        return {}
+    lost = divide(Video(record.content, timeline_of(record)), record.tracks).lost
+    return {str(reason): float(seconds) for reason, (_, seconds) in lost.items()}
 
 
 def facts_of(record: Record, clips: Sequence[Clip], plan: Plan) -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ def _view(job: Job, keeps: Mapping[str, Keep], table: Mapping[str, Sequence[Any]
         facts=facts,
         units={fact: unit for fact in facts if (unit := _unit(fact))},
         labels=labels,
+        unused=_unused(videos),
         troubles=_troubles(sources, videos, tuple(job.plan.measures)),
         warnings=left_out(recipe.preset, job.plan.facts),
         costs=[Cost(stage, seconds, count) for stage, (seconds, count) in about.get("spent", {}).items()],
@@ -113,6 +114,13 @@ def _steps(sources: Columns, videos: Columns) -> list[Step]:
         Step("different videos", len(failed), dict(lost)),
         Step("videos measured", len(failed) - sum(failed), dict(refused), seconds),
     ]
+
+
+def _unused(videos: Columns) -> dict[str, float]:
+    found: Counter[str] = Counter()
+    for why, seconds in zip(videos["unused_why"], videos["unused_s"], strict=True):
+        found.update(dict(zip(why, seconds, strict=True)))
+    return dict(sorted(found.items()))
 
 
 def _filter(name: str, keep: Keep, decisions: Decisions) -> Filter:

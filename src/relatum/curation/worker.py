@@ -72,6 +72,7 @@ def import_threads() -> None:
 
 
 def _done(task: dict[str, Any], job: Any, file: int) -> dict[str, Any]:
+    from ..atomic import needs_disk
     from ..core.errors import RelatumError
     from .item import Item, measure
 
@@ -81,9 +82,10 @@ def _done(task: dict[str, Any], job: Any, file: int) -> dict[str, Any]:
         os.pwrite(file, NOTE.pack(stages.get(stage, -1), frame), 0)
 
     member = task["member"]
-    item = Item(task["content"], task["path"], tuple(member) if member else None)
+    item = Item(task["content"], task["path"], tuple(member) if member else None, tuple(task["stamp"]))
     try:
-        return measure(item, job, note, task["avoid"])
+        with needs_disk(job.recipe.run):
+            return measure(item, job, note, task["avoid"])
     except (OSError, RelatumError) as error:  # of the run's own disk: what a video holds does not raise these
         return {"refused": str(error)}
     except Exception as error:

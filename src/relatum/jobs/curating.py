@@ -26,7 +26,7 @@ from ..curation.recipe import table_of
 from ..curation.settings import Curation
 from ..curation.viewing import write_report
 from ..curation.what_if import rung_lines, what_if
-from ..video.source import Source
+from ..video.source import Source, stamp_of
 from .account import Account, amend, counts_of, digest_of, is_same
 from .exporting import Output, export
 from .listing import Listed, Shard, list_sources
@@ -159,6 +159,8 @@ def status(recipe: Curation) -> list[str]:
 def explain(recipe: Curation, clip: str) -> list[str]:
     """All facts and captions of one clip (its id, or the beginning of one), and why it is kept or dropped."""
     run = recipe.run
+    if not clip:
+        raise RecipeError("--explain: give a clip's id, or the beginning of one; they are in clips.parquet and in the report")
     clips, captions, decisions = read_columns(run / "clips.parquet"), read_columns(run / "captions.parquet"), judged(run)
     places = [place for place, id in enumerate(clips["clip_id"]) if id.startswith(clip)]
     if len(places) != 1:
@@ -195,7 +197,11 @@ def look_at_all(listed: Listed, job: Job, account: Account, say: Say) -> dict[st
 
 def measure_all(mine: Mapping[str, Source], job: Job, account: Account, say: Say) -> None:
     """Has all videos measured that are not yet."""
-    items = [Item(content, str(source.path), source.member) for content, source in mine.items() if not job.is_done(content)]
+    items = [
+        Item(content, str(source.path), source.member, stamp_of(source.path))
+        for content, source in mine.items()
+        if not job.is_done(content)
+    ]
     say(f"{len(mine) - len(items)} videos measured already, {len(items)} to measure")
     if job.recipe.engine.kind == "ray":
         from ..curation.on_ray import run_ray as engine
@@ -234,6 +240,6 @@ def shard_of(text: str | None) -> Shard | None:
     if text is None:
         return None
     first, _, of = text.partition("/")
-    if not (first.isdecimal() and of.isdecimal() and int(first) < int(of)):
+    if not (text.isascii() and first.isdecimal() and of.isdecimal() and int(first) < int(of)):
         raise RecipeError(f"--shard {text!r}: expected I/N, the I-th of N parts, I from 0 to N - 1")
     return int(first), int(of)

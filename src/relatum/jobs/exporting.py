@@ -59,7 +59,9 @@ def export(run: Path, name: str, output: Output, progress: Callable[[int, int], 
     if (known := _read(final)) is not None and known.key == key:
         return known
     if final.exists() and known is None:
-        raise DataError(f"{final}: is there, but is no export ({SUMMARY} is missing or damaged); move it away")
+        raise DataError(
+            f"{final}: is there, but is no whole export ({SUMMARY}, or a file that it names, is missing or damaged); move it away"
+        )
     make_folder(place)
     remove_stale(place)
     part = place / f".{name}-{key}"
@@ -142,6 +144,8 @@ def _read(folder: Path) -> Exported | None:
     try:
         about = json.loads((folder / SUMMARY).read_text("utf-8"))
         names = ("samples", "files", "dropped", "notes", "key", "settings")
+        if not all((folder / name).is_file() for name in about["files"] if name.endswith((".tar", ".parquet", ".jsonl"))):
+            return None
         reader = {**about["reader"], "path": str(folder)} if about["reader"] else {}
         return Exported(folder, reader=reader, **{name: about[name] for name in names})
     except (OSError, ValueError, KeyError, TypeError):

@@ -74,7 +74,7 @@ def _checked(opened: _Opened, entry: Entry, make: Maker) -> Made:
     except DataError as error:
         if opened.reading.on_bad_row == "stop":
             raise
-        return Made(dropped={BAD: 1}, notes=[str(error)])
+        return Made(dropped={SILENT if entry.fault and not all(entry.said) else BAD: 1}, notes=[str(error)])
 
 
 def _chosen(video: KeptVideo, output: Output) -> list[int]:

@@ -17,7 +17,7 @@ from typing import IO, Any
 from ..atomic import make_folder, needs_disk, write_text
 from .opening import SUFFIXES, VideoError
 
-__all__ = ["Hashes", "Source", "content_of", "open_regular", "opened"]
+__all__ = ["Hashes", "Source", "content_of", "open_regular", "opened", "stamp_of"]
 
 _STATUS = {"not_video": "reject", "link": "reject", "repeated": "duplicate"}
 FRESH = 2 * 10**9  # nanoseconds: a file changed so lately may change again under the same time stamp
@@ -162,6 +162,14 @@ def _key(source: Source) -> str:
 
 def _length(source: Source) -> int:
     return source.member[1] if source.member else -1
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written to or replaced; empty where it is gone."""
+    try:
+        return tuple(_stamp(path.stat()))
+    except OSError:
+        return ()
 
 
 def _stamp(found: os.stat_result) -> list[int]:

@@ -36,6 +36,9 @@ class Divided:
     lost: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
 
+SHORTEST = 0.1  # seconds of a window
+
+
 @stage("shots")
 @dataclass
 class Shots:
@@ -140,10 +143,9 @@ class Fixed:
     min_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 < self.seconds < math.inf and 0 <= self.min_seconds <= self.seconds):
-            raise RecipeError(
-                f"fixed: expected seconds > 0 and min_seconds up to that, found {self.seconds} and {self.min_seconds}"
-            )
+        if not (SHORTEST <= self.seconds < math.inf and 0 <= self.min_seconds <= self.seconds):
+            found = f"{self.seconds} and {self.min_seconds}"
+            raise RecipeError(f"fixed: expected seconds of {SHORTEST} or more and min_seconds up to that, found {found}")
         if self.every and not self.seconds <= self.every < math.inf:
             raise RecipeError(f"fixed.every: expected at least the {self.seconds} seconds of a clip, found {self.every}")
 
