@@ -93,6 +93,8 @@ def test_facts_of_a_video_by_hand(tmp_path: Path) -> None:
         "width": 72,
         "height": 96,
         "rotation": 90,
+        "sar": "",
+        "color_space": "",
         "color_range": "",
         "rate": pytest.approx(25),
         "time_base": facts["time_base"],
@@ -101,6 +103,8 @@ def test_facts_of_a_video_by_hand(tmp_path: Path) -> None:
         "frames": 30,
         "is_vfr": False,
         "keyframes": 3,
+        "start_pts": 0,
+        "max_gop_s": pytest.approx(0.48),
         "has_audio": False,
         "notes": [],
     }

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from relatum.video import likeness
 from relatum.video.cuts import decide
 from relatum.video.dissolve import mixture
 from relatum.video.finder import CutFinder
@@ -112,3 +113,15 @@ def test_a_mix_by_hand() -> None:
     assert mixture(a, (a // 2 + b // 2).astype(np.uint8), b) < 0.01
     assert mixture(a, a, b) == mixture(a, b, b) == mixture(a, a, a) == float("inf")
     assert mixture(a, (64 + a // 2).astype(np.uint8), np.full_like(a, 128)) > 0.9
+
+
+def test_what_was_looked_at_before_does_not_matter() -> None:
+    """OpenCV's flow keeps the scales that a small picture made it take: after one, larger pictures had other flow."""
+    random = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(random.integers(0, 256, (72, 128), np.uint8), (0, 0), 3)
+    moved_on = np.roll(smooth, 5, 1)
+    likeness._flow.cache_clear()
+    before = likeness.moved(smooth, smooth, moved_on)
+    small = random.integers(0, 256, (24, 24), np.uint8)
+    likeness.moved(small, small, np.roll(small, 1, 1))
+    np.testing.assert_array_equal(likeness.moved(smooth, smooth, moved_on), before)

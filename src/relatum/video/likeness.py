@@ -82,14 +82,15 @@ def moved(source: np.ndarray, like_source: np.ndarray, like_target: np.ndarray, 
     """(h w) float32: the source moved along the flow to the target; flow is found between two pictures that are like them."""
     import cv2
 
-    flow = _flow(preset).calc(like_target, like_source, None)
+    flow = _flow(preset, *source.shape).calc(like_target, like_source, None)
     x, y = _places(*source.shape)
     where = (source.astype(np.float32), x + flow[..., 0], y + flow[..., 1])
     return cv2.remap(*where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-@functools.cache
-def _flow(preset: str) -> Any:
+@functools.lru_cache(maxsize=16)
+def _flow(preset: str, height: int, width: int) -> Any:
+    """One for each size: DIS keeps the scales that a small picture made it take, and answers would depend on what was before."""
     import cv2 as library
 
     cv2: Any = library  # its stubs lack the flow
