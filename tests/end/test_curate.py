@@ -518,3 +518,20 @@ def test_a_crash_is_forgotten_when_the_stage_is_another(footage: Path) -> None:
     again = subprocess.run(command, capture_output=True, check=False)
     assert again.returncode == 0, again.stderr
     assert {row["status"] for row in table_of(footage / "run", "videos")} == {"ok"}
+
+
+def test_the_toy_world_as_raw_footage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example's first two films, by the shipped recipe: four shots of 4 s each, of which the one that stands still falls."""
+    example = Path(__file__).parents[2] / "examples" / "make_footage.py"
+    done = subprocess.run([sys.executable, str(example), str(tmp_path / "films"), "--films", "2"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    code, words = said("footage", "-o", "input.path=films", "-o", "output.pairs.size=32")
+    assert code == 0, words
+    run = tmp_path / "runs" / "footage"
+    clips = {row["clip_id"]: row for row in table_of(run, "clips")}
+    assert Counter(Path(row["uri"]).name for row in clips.values()) == {"000-none.mp4": 4, "001-still.mp4": 4}
+    assert all(abs(row["end_s"] - row["start_s"] - 4) < 0.2 for row in clips.values())
+    dropped = [clips[row["clip_id"]] for row in table_of(run, "decisions") if not row["keep"]]
+    assert [(Path(row["uri"]).name, round(row["start_s"])) for row in dropped] == [("001-still.mp4", 4)]
+    assert any((run / "exports" / "pairs").glob("*.tar"))
