@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -32,8 +33,9 @@ def read_curation(source: str | Path, overrides: Sequence[str] = ()) -> Curation
     path = find_recipe(source, shipped())
     table, text = read_table(path, overrides)
     folder = Path.cwd() if path in shipped().values() else path.resolve().parent
+    asked = shlex.join([str(source), *(word for override in overrides for word in ("-o", override))])
     try:
-        return dataclasses.replace(curation_of(table, folder), source=text, origin=str(source))
+        return dataclasses.replace(curation_of(table, folder), source=text, origin=asked)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
 
