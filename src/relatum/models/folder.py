@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from ..core.errors import DataError, RecipeError
 from .bundled import resolve
 
-__all__ = ["SHARED_KEY", "PipelineFolder", "find_pipeline", "quiet"]
+__all__ = ["SHARED_KEY", "PipelineFolder", "find_pipeline"]
 
 # A model_index.json may name a sibling folder that holds the components that it lacks itself (the bundled toy models do).
 SHARED_KEY = "_relatum_shared"
@@ -101,17 +99,3 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise DataError(f"{file}: expected a table")
     return table
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without the progress bars that transformers and the hub show for each component."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from ..core.errors import DataError
+from ..pretrained.loading import quiet
 from .families.tokenizer import plain_vocabulary
-from .folder import SHARED_KEY, quiet
+from .folder import SHARED_KEY
 from .trainable import merged_state
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.errors import DataError
 
-__all__ = ["check_words", "load_pretrained"]
+__all__ = ["check_words", "load_pretrained", "quiet"]
 
 
 def load_pretrained(name: str, noun: str, reader: Any, network: Any, **reading: Any) -> tuple[Any, Any]:
@@ -52,7 +52,7 @@ def _load(path: str, noun: str, reader: Any, network: Any, where: dict[str, Any]
     from safetensors import SafetensorError
 
     try:
-        with _quiet() if where["local_files_only"] else nullcontext():
+        with quiet() if where["local_files_only"] else nullcontext():
             read = reader.from_pretrained(path, trust_remote_code=False, **where, **reading)
             model, info = network.from_pretrained(
                 path, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **where
@@ -81,8 +81,8 @@ def _first(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without bars of progress; only a download shows one."""
+def quiet() -> Iterator[None]:
+    """Without the progress bars that transformers and the hub show for each component."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

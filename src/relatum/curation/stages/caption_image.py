@@ -39,8 +39,8 @@ class ImageCaption:
     stills: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.max_words, self.batch_size) < 1 or self.weight < 0:
-            raise RecipeError(f"{self}: expected tokens, max_words and batch_size of 1 or more, and a weight of 0 or more")
+        if min(self.stills, self.tokens, self.max_words, self.batch_size) < 1 or self.weight < 0:
+            raise RecipeError("expected stills, tokens, max_words and batch_size of 1 or more, and a weight of 0 or more")
 
     def open(self, device: str) -> None:
         from ...pretrained.captioner import open_captioner

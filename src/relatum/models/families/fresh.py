@@ -15,9 +15,10 @@ from ...core.prediction import Parametrization
 from ...core.registry import family
 from ...data.toy.grammar import ground_words
 from ...data.toy.scene import COLORS, SHAPES, grounds_of
+from ...pretrained.loading import quiet
 from ...pretrained.tinyconv import TinyConv
 from ..codec import Codec
-from ..folder import PipelineFolder, quiet
+from ..folder import PipelineFolder
 from ..schedulers import training_scheduler
 from ..text import TextEncoder
 from ..trainable import Trainable, Trained, make_trainable

@@ -14,10 +14,11 @@ from torch import nn
 from ...core.errors import DataError, RecipeError
 from ...core.path import DiscretePath
 from ...core.prediction import Parametrization
+from ...pretrained.loading import quiet
 from ..codec import Codec
 from ..correction import Correction, read_correction
 from ..denoiser import Denoiser
-from ..folder import PipelineFolder, find_pipeline, quiet
+from ..folder import PipelineFolder, find_pipeline
 from ..schedulers import build_scheduler, training_scheduler
 from ..text import TextEncoder
 from ..widen import tell, widen

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...core.errors import DataError, RecipeError
 from ...core.registry import family
 from ...core.shapes import Pixels
-from ..folder import quiet
+from ...pretrained.loading import quiet
 from ..probe import ProbeSettings
 from ..trainable import Trainable
 from .clip import MEAN, STD, TwoTowers, image_features, save_clip
