@@ -35,20 +35,26 @@ NAMES = ("ours", "cuts only", "one each", "scripts")
 
 
 def film(path: Path, seconds: int, width: int = 640, height: int = 360, rate: int = 25) -> Path:
-    """Textures that drift, with a box that moves otherwise; another texture every 5 s. H.264, a keyframe every 250 frames."""
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    noise = np.random.default_rng(0).normal(0, 6, (8, height, width, 1)).astype(np.float32)
+    """A camera that drifts over a picture of clouds, before which a box moves, with noise; another picture every 5 s. H.264, a
+    keyframe every 250 frames."""
+    import cv2
+
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 4, (4, height, width, 3)).astype(np.float32)
+    margin = 5 * rate * 3
     with av.open(str(path), "w") as output:
         stream: Any = output.add_stream("libx264", rate=rate, options={"preset": "veryfast", "bf": "3", "g": "250"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        ground = np.zeros(0)
         for i in range(seconds * rate):
-            shot = i // (5 * rate)
-            waves = [
-                np.sin((x + (1 + shot % 3) * i) / (11 + 5 * k + shot % 7)) + np.cos((y - i) / (9 + k + shot % 5)) for k in range(3)
-            ]
-            pixels = 100 + 10 * (shot % 6) + 40 * np.stack(waves, -1) + noise[i % 8]
-            left = 4 * i % (width - 90)
-            pixels[height // 3 : height // 2, left : left + 90] = (250, 220 - 20 * (shot % 9), 30)
+            shot, at = divmod(i, 5 * rate)
+            if not at:
+                grains = [random.normal(0, 1, (height // cell + 2, (width + margin) // cell + 2, 3)) for cell in (64, 24, 8)]
+                sized = [cv2.resize(grain, (width + margin, height), interpolation=cv2.INTER_CUBIC) for grain in grains]
+                ground = (random.uniform(70, 170, 3) + sum(sized) * random.uniform(10, 30)).astype(np.float32)
+            pixels = ground[:, at * (1 + shot % 3) : at * (1 + shot % 3) + width] + noise[i % 4]
+            left = abs(4 * i % (2 * (width - width // 7)) - (width - width // 7))  # to and fro
+            pixels[height // 3 : height // 2, left : left + width // 7] = (250, 220 - 20 * (shot % 9), 30)
             output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels.clip(0, 255).astype(np.uint8), format="rgb24")))
         output.mux(stream.encode(None))
     return path

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from relatum.video.cuts import Cuts, _breaks, find_cuts, shots, widened
+from relatum.video.cuts import Cuts, _breaks, decide, find_cuts, shots, widened
 from relatum.video.decode import Reader, Timeline, read_timeline
 from support.films import film
 
@@ -236,3 +236,15 @@ def test_precision_and_recall_on_real_clips(shared_data: Path, capsys: pytest.Ca
         found = f"precision {right / (right + wrong):.2f}, recall {right / (right + missed):.2f}"
         sys.stdout.write(f"\nhard cuts: {found}; {crossed} crossed by a shot\n")
     assert (right >= 8, crossed) == (True, 0)
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(3.0, ((2.0, 5.0),)), (5.0, ())])
+def test_what_mixes_for_long_is_a_drift(seconds: float, found: tuple[tuple[float, float], ...]) -> None:
+    """A span of clear mixtures (score .1 < 2) between unlike ends (.9) from 2 s on: a dissolve up to 4 s, then a scene that drifts."""
+    rows = 250
+    unknown = ("unlike", "beside", "back", "mix", "mix_begin", "mix_end", "mix_unlike")
+    track = {name: np.full(rows, np.nan) for name in unknown}
+    track |= {"time": np.arange(rows) / 25, "change": np.ones(rows), "luma": np.full(rows, 99.0), "spread": np.full(rows, 30.0)}
+    for name, value in (("mix", 0.1), ("mix_begin", 2.0), ("mix_end", 2.0 + seconds), ("mix_unlike", 0.9)):
+        track[name][80] = value
+    assert decide(track).gradual == found

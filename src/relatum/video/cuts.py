@@ -37,7 +37,9 @@ class Rules:
     or more, whose ratio times the unlikeness is `stands`, if the pictures around it are half as unlike or less. unlike: how unlike
     two pictures are at least (`likeness.unlikeness`: 1 minus a correlation, motion and light taken out).
     dissolve: `mix` is the most error of a mixture, as a share of what motion and light leave, `mix_unlike` the least unlikeness of
-    its ends; slow: 1 minus the correlation of histograms, at the rates that are not every frame, that lets it be less.
+    its ends; `longest` the seconds beyond which mixtures are no dissolve but a scene that drifts slowly: of what is smooth, a small
+    shift is nearly a mixture of two others. slow: 1 minus the correlation of histograms, at the rates that are not every frame,
+    that lets it be less.
     content, hash, histogram, threshold: PySceneDetect's detectors of those names on every frame, by `content_cut`, `hash`,
     `histogram` and `threshold` (levels of 255, share of bits, 1 minus correlation, levels of 255).
     """
@@ -50,6 +52,7 @@ class Rules:
     unlike: float = 0.45
     mix: float = 2.0
     mix_unlike: float = 0.5
+    longest: float = 4.0
     slow: float = 0.2
     content_cut: float = 27.0
     hash: float = 0.35
@@ -123,7 +126,8 @@ def decide(track: Mapping[str, np.ndarray], rules: Rules = Rules()) -> Spans:
     faded = list(fades(seconds, track["luma"], track["spread"])) if "fade" in rules.detectors else []
     faded = [span for span in faded if not _holds(span, seconds[sorted(flashes)])]
     hard = {row for row in _hard(track, rules) - flashes if not any(begin < seconds[row] <= end for begin, end in faded)}
-    mixed = list(_mixed(track, rules, seconds[sorted(hard)])) if "dissolve" in rules.detectors else []
+    mixtures = _mixed(track, rules, seconds[sorted(hard)]) if "dissolve" in rules.detectors else ()
+    mixed = [(begin, end) for begin, end in widened([*mixtures], 0.0, float("inf")) if end - begin <= rules.longest]
     return Spans(tuple(sorted(hard)), tuple(widened([*mixed, *faded], 0.0, float("inf"))))
 
 
