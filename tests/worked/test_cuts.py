@@ -240,7 +240,7 @@ def test_precision_and_recall_on_real_clips(shared_data: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize(("seconds", "found"), [(3.0, ((2.0, 5.0),)), (5.0, ())])
 def test_what_mixes_for_long_is_a_drift(seconds: float, found: tuple[tuple[float, float], ...]) -> None:
-    """A span of clear mixtures (score .1 < 2) between unlike ends (.9) from 2 s on: a dissolve up to 4 s, then a scene that drifts."""
+    """Clear mixtures (score .1 < 2) between unlike ends (.9) from 2 s on: a dissolve up to 4 s, then a scene that drifts."""
     rows = 250
     unknown = ("unlike", "beside", "back", "mix", "mix_begin", "mix_end", "mix_unlike")
     track = {name: np.full(rows, np.nan) for name in unknown}
