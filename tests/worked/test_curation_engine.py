@@ -79,6 +79,11 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path, videos: list[It
     assert all("decode" in cost["spent"] for _, cost in run_local(videos, changed))
 
 
+def interruptible() -> None:
+    """A shell that starts tests in the background has them ignore Ctrl-C, and what they start too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("whom", ["group", "alone"])
 def test_an_interrupt_says_nothing_of_the_video(tmp_path: Path, videos: list[Item], whom: str) -> None:
     """Ctrl-C while a stage hangs: exit 130 at once, no process is left, and the stage is not blamed."""
@@ -90,19 +95,24 @@ def test_an_interrupt_says_nothing_of_the_video(tmp_path: Path, videos: list[Ite
     }
     recipe = tmp_path / "small.toml"
     recipe.write_text(tomli_w.dumps(table))
-    process = subprocess.Popen([sys.executable, "-m", "relatum", "curate", str(recipe)], start_new_session=True)
+    command = [sys.executable, "-m", "relatum", "curate", str(recipe)]
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=interruptible)
     store, until = tmp_path / "run" / "store", time.monotonic() + 60
-    while not any(NOTE.unpack(file.read_bytes())[1] == 30 for file in store.glob("scratch/note-*") if file.stat().st_size):
-        assert time.monotonic() < until
-        os.sched_yield()
-    workers = psutil.Process(process.pid).children()
-    assert workers
-    if whom == "group":
-        os.killpg(process.pid, signal.SIGINT)
-    else:
-        process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
-    assert not psutil.wait_procs(workers, 30)[1]
+    try:
+        while not any(NOTE.unpack(file.read_bytes())[1] == 30 for file in store.glob("scratch/note-*") if file.stat().st_size):
+            assert time.monotonic() < until
+            os.sched_yield()
+        workers = psutil.Process(process.pid).children()
+        assert workers
+        if whom == "group":
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert not psutil.wait_procs(workers, 30)[1]
+    finally:
+        process.kill()
+        process.wait()
     assert not list(store.glob("*/*.crashes.json"))
 
 
