@@ -16,8 +16,8 @@ from relatum.data.toy.scene import COLORS, SHAPES, grounds_of
 from relatum.engine.sample import Sampling, generate
 from relatum.models.families.clip import image_features, normalize, text_features
 from relatum.models.families.stable_diffusion import StableDiffusion, open_stable_diffusion
-from relatum.models.folder import quiet
 from relatum.pretrained import load_tinyconv
+from relatum.pretrained.loading import quiet
 
 BASE = Path(relatum.__file__).parent / "base"
 
