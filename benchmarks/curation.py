@@ -175,7 +175,9 @@ def part(text: str) -> None:
         stored(videos)
     else:
         measured(videos, measures, stills=not measures or len(measures) > 1)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    # ru_maxrss would be at least that of the process that started this one
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(int(peak.split()[1]) // 1024)
 
 
 def memory(folder: Path) -> None:
