@@ -47,12 +47,6 @@ class Guard:
         self._process: subprocess.Popen[bytes] | None = None
         self._over = False
 
-    def __enter__(self) -> Guard:
-        return self
-
-    def __exit__(self, *about: object) -> None:
-        self.close()
-
     def ask(self, item: Item, avoid: Sequence[Sequence[Any]]) -> dict[str, Any] | _Ended:
         """The worker's answer, or how it ended. Interrupted after `end`: what happened then says nothing of the video."""
         found = self._asked(item, avoid)

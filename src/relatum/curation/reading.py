@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ __all__ = [
     "TIMELINE",
     "check_facts",
     "clips_of",
-    "clock_of",
     "errors_of",
     "facts_of",
     "limits_key",
@@ -165,8 +163,3 @@ def limits_key(recipe: Curation) -> str:
 def stills_key(recipe: Curation, count: int) -> str:
     """What a clip's stills are made with: they follow from this and the clip's range alone."""
     return key_of(vars(recipe.stills), count)
-
-
-def clock_of(record: Record) -> Fraction:
-    """Seconds of one unit of the file's clock."""
-    return Fraction(record.facts["time_base"])

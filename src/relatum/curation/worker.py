@@ -51,7 +51,7 @@ def _job(about: dict[str, Any]) -> tuple[Any, int]:
     from .plan import plan_of
     from .recipe import curation_of
 
-    import_threads()
+    _one_thread()
     recipe = curation_of(about["recipe"], Path(about["folder"]))
     if recipe.limits.max_memory_gib:
         import resource
@@ -61,8 +61,8 @@ def _job(about: dict[str, Any]) -> tuple[Any, int]:
     return Job(recipe, plan_of(recipe), about["stills"]), os.open(about["note"], os.O_RDWR)
 
 
-def import_threads() -> None:
-    """One thread: other videos keep the other cores busy."""
+def _one_thread() -> None:
+    """Of OpenCV: other videos keep the other cores busy."""
     try:
         import cv2
 
