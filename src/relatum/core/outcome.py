@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from .draws import Draws, key_of
+from .errors import ShapeError
 from .path import NoiseLevel
 from .prediction import Parametrization, Prediction
 from .ranks import ONE, Ranks
-from .shapes import Chosen, Keys, Latents, Masks, PerSample
+from .shapes import Chosen, Joined, Keys, Latents, Masks, PerSample
 
 __all__ = ["MATCHED", "NEGATIVE", "NULL", "Ask", "Objective", "Outcome"]
 
@@ -47,6 +48,7 @@ class Outcome:
     masks: (b 1 h w) in [0, 1] on the latent grid, by name ("changed").
     cleans: clean latents of the views that look at another picture, under the same noise and level.
     chosen: which samples a view was asked for, by `Ask.key`; all where it is missing. Its other rows hold nothing.
+    joined: of clips, which neighboring frames belong together; see `neighbors`.
     """
 
     clean: Latents
@@ -59,8 +61,8 @@ class Outcome:
     masks: Mapping[str, Masks] = field(default_factory=dict)
     cleans: Mapping[str, Latents] = field(default_factory=dict)
     chosen: Mapping[str, Chosen] = field(default_factory=dict)
+    joined: Joined | None = None
     ranks: Ranks = ONE
-    attention: Mapping[str, Tensor] = field(default_factory=dict)
     decode: Callable[[Latents], Tensor] | None = None
     training: bool = True
     watched: dict[str, PerSample] = field(default_factory=dict)
@@ -73,6 +75,24 @@ class Outcome:
     def keys(self) -> Keys:
         """(b,) integers that are equal where ids are, so that they can be gathered."""
         return torch.tensor([key_of(name) for name in self.ids], device=self.clean.device)
+
+    @property
+    def attention(self) -> Mapping[str, Tensor]:
+        """Entropies in nats, (b heads) by layer: of the layers that an objective's `attends` names, see `Prediction`."""
+        return self.matched.attention
+
+    @property
+    def neighbors(self) -> Joined:
+        """(b, t - 1): whether frames i and i + 1 may be compared. False across a cut, and where a frame is shown twice.
+
+        ShapeError for outcomes that are no clips (b c t h w).
+        """
+        if self.clean.ndim != 5:
+            raise ShapeError(f"latents of shape {tuple(self.clean.shape)} have no frames; differences between frames need clips")
+        steps = self.clean.shape[2] - 1
+        if self.joined is None:
+            return torch.ones(len(self.clean), steps, dtype=torch.bool, device=self.clean.device)
+        return self.joined
 
     def truth(self, kind: Parametrization, view: str = "matched") -> Latents:
         """What a perfect network of this kind would output."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,29 +12,38 @@ from torch import Tensor
 
 from .draws import Draws
 from .errors import RecipeError
-from .shapes import Chosen, Latents, PerSample
+from .shapes import Chosen, Latents, Leveled, PerSample
 
-__all__ = ["DiscretePath", "NoiseLevel", "Path", "StraightPath", "expand"]
+__all__ = ["DiscretePath", "EDMPath", "NoiseLevel", "Path", "StraightPath", "expand", "over_frames"]
 
 
-def expand(per_sample: PerSample | Chosen, like: Tensor) -> Tensor:
-    """Reshape (b,) to (b, 1, ..., 1) so that it broadcasts against `like`."""
-    return per_sample.reshape(-1, *[1] * (like.ndim - 1))
+def expand(value: Leveled | Chosen, like: Tensor) -> Tensor:
+    """Reshape (b,) to (b, 1, ..., 1), or (b, t) to (b, 1, t, 1, 1), so that it broadcasts against `like`."""
+    if value.ndim == 2:
+        return value[:, None, :, None, None]
+    return value.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def over_frames(value: Leveled) -> PerSample:
+    """One number a sample: itself, or the mean over its frames."""
+    return value if value.ndim == 1 else value.mean(1)
 
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """Where each sample of a batch stands. `time` is what the network is told: a timestep index, or t in [0, 1].
+    """Where each sample of a batch stands, or (b, t) each frame of each clip (Diffusion Forcing, Chen et al. 2024).
+
+    `time` is what the network is told: a timestep index, t in [0, 1], or ln(sigma) / 4.
 
     alpha and sigma are float32 whatever the network's precision: in bfloat16 the first steps of a schedule add no noise at all.
     """
 
-    time: PerSample
-    alpha: PerSample
-    sigma: PerSample
+    time: Leveled
+    alpha: Leveled
+    sigma: Leveled
 
     @property
-    def snr(self) -> PerSample:
+    def snr(self) -> Leveled:
         """Signal-to-noise ratio (alpha / sigma)^2; infinite where sigma is 0."""
         return (self.alpha / self.sigma) ** 2
 
@@ -53,8 +63,8 @@ class NoiseLevel:
 
 @runtime_checkable
 class Path(Protocol):
-    def draw(self, draws: Draws) -> NoiseLevel:
-        """One noise level a sample, from the draws addressed "level"."""
+    def draw(self, draws: Draws, frames: int = 0) -> NoiseLevel:
+        """One noise level a sample, from the draws addressed "level"; or one for each of its `frames`."""
         ...
 
     @property
@@ -82,13 +92,13 @@ class DiscretePath:
         return cls(scheduler.alphas_cumprod.detach().float().cpu())
 
     def at(self, index: Tensor) -> NoiseLevel:
-        """The levels of given integer timesteps, shape (b,)."""
+        """The levels of given integer timesteps, shape (b,) or (b, t)."""
         abar = self.abar[index.cpu()]
         return NoiseLevel(index.float().cpu(), abar.sqrt(), (1 - abar).sqrt())
 
-    def draw(self, draws: Draws) -> NoiseLevel:
+    def draw(self, draws: Draws, frames: int = 0) -> NoiseLevel:
         count = len(self.abar)
-        return self.at((draws.uniform("level") * count).long().clamp_max(count - 1))
+        return self.at((_uniform(draws, frames) * count).long().clamp_max(count - 1))
 
     @property
     def bins(self) -> tuple[float, float]:
@@ -110,13 +120,13 @@ class StraightPath:
     scale: float = 1000.0
     edge: float = 1e-3
 
-    def at(self, t: PerSample) -> NoiseLevel:
-        """The levels of given t in [0, 1], shape (b,)."""
+    def at(self, t: Leveled) -> NoiseLevel:
+        """The levels of given t in [0, 1], shape (b,) or (b, t)."""
         t = t.float().cpu()
         return NoiseLevel(t * self.scale, 1 - t, t)
 
-    def draw(self, draws: Draws) -> NoiseLevel:
-        return self.at(draws.uniform("level") * (1 - 2 * self.edge) + self.edge)
+    def draw(self, draws: Draws, frames: int = 0) -> NoiseLevel:
+        return self.at(_uniform(draws, frames) * (1 - 2 * self.edge) + self.edge)
 
     @property
     def bins(self) -> tuple[float, float]:
@@ -125,3 +135,44 @@ class StraightPath:
     @property
     def zero_terminal_snr(self) -> bool:
         return False
+
+
+@dataclass(frozen=True)
+class EDMPath:
+    """EDM's levels (Karras et al. 2022): x_0 + s * eps with ln s ~ N(mean, std), told as ln(s) / 4, divided by sqrt(1 + s^2).
+
+    In those units alpha = 1 / sqrt(1 + s^2) and sigma = s / sqrt(1 + s^2): the division is EDM's c_in for unit data, c_skip and
+    c_out are those of a v prediction, and the weighted error of EDM is the plain error of v. The defaults are those of Stable
+    Video Diffusion (Blattmann et al. 2023, appendix D).
+    """
+
+    mean: float = 0.7
+    std: float = 1.6
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.mean) or not 0 < self.std < math.inf:
+            raise RecipeError(f"an EDM path of mean {self.mean} and std {self.std}: expected a finite number, and one above 0")
+
+    def at(self, s: Leveled) -> NoiseLevel:
+        """The levels of given standard deviations of the noise on unit data, shape (b,) or (b, t), above 0."""
+        s = s.float().cpu()
+        scale = (1 + s.square()).rsqrt()
+        return NoiseLevel(s.log() / 4, scale, s * scale)
+
+    def draw(self, draws: Draws, frames: int = 0) -> NoiseLevel:
+        normal = draws.normal("level", (frames,) if frames else ())
+        return self.at((self.mean + self.std * normal).exp())
+
+    @property
+    def bins(self) -> tuple[float, float]:
+        """Three standard deviations to both sides."""
+        return (self.mean - 3 * self.std) / 4, (self.mean + 3 * self.std) / 4
+
+    @property
+    def zero_terminal_snr(self) -> bool:
+        return False
+
+
+def _uniform(draws: Draws, frames: int) -> Leveled:
+    """(b,), or (b, frames) of which column i is addressed "level i"."""
+    return torch.stack([draws.uniform(f"level {i}") for i in range(frames)], 1) if frames else draws.uniform("level")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .path import NoiseLevel, expand
-from .shapes import Latents, PerSample
+from .shapes import Latents, Leveled
 
 __all__ = ["Parametrization", "Prediction"]
 
@@ -31,8 +31,8 @@ class Parametrization(Enum):
         """diffusers' `prediction_type` word for it: epsilon, sample, v_prediction."""
         return {"epsilon": cls.EPS, "sample": cls.X0, "v_prediction": cls.V, "flow_prediction": cls.FLOW}[prediction_type]
 
-    def mix(self, level: NoiseLevel) -> tuple[PerSample, PerSample]:
-        """(a, b) a sample."""
+    def mix(self, level: NoiseLevel) -> tuple[Leveled, Leveled]:
+        """(a, b) a sample, or a frame."""
         one, zero = torch.ones_like(level.alpha), torch.zeros_like(level.alpha)
         match self:
             case Parametrization.EPS:
@@ -55,6 +55,7 @@ class Prediction:
     """A raw output with all that is needed to read it. Readings are float32 and keep the gradient to `raw`.
 
     features: what layers of the network gave on the way, by the layer's name, where an objective asks for them.
+    attention: entropies in nats of what attention layers looked at, (b heads) by the layer's name, likewise.
     """
 
     raw: Latents
@@ -62,6 +63,7 @@ class Prediction:
     level: NoiseLevel
     kind: Parametrization
     features: Mapping[str, Tensor] = field(default_factory=dict)
+    attention: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def x0(self) -> Latents:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
 
+from jaxtyping import Bool
 from torch import Tensor
 
-__all__ = ["ImageRef", "LazyRows", "MaskRef", "Reader", "Row"]
+from ..core.shapes import Film
+
+__all__ = ["ClipRef", "ImageRef", "LazyRows", "MaskRef", "Reader", "Row", "Shot"]
 
 
 @runtime_checkable
@@ -42,6 +45,33 @@ class MaskRef(Protocol):
     def mask(self, size: int) -> Tensor: ...
 
 
+class Shot(NamedTuple):
+    """A clip that was read: pixels in [-1, 1], and of its t - 1 pairs of neighboring frames, which belong together: false across a
+    cut, and where a frame is shown twice."""
+
+    frames: Film
+    joined: Bool[Tensor, "steps"]
+
+
+@runtime_checkable
+class ClipRef(Protocol):
+    """A clip of frames at equal distances in time that is not read yet.
+
+    digest(): hex hash of its content, the frames' times included. shot(size): square frames, center-cropped and resized; DataError
+    if unreadable.
+    """
+
+    @property
+    def where(self) -> str: ...
+
+    @property
+    def frames(self) -> int: ...
+
+    def digest(self) -> str: ...
+
+    def shot(self, size: int) -> Shot: ...
+
+
 @dataclass(frozen=True)
 class Row:
     """One example.
@@ -50,7 +80,7 @@ class Row:
     images: "source", "target" (edits) or "target" alone (text to image). masks: "changed": white where the edit may change pixels.
     texts: "instruction", "source", "target" (captions). Wrong ones, where there are: texts "negative.1" to "negative.k" of the
     target, hardest first; image "negative", of which the target's caption is wrong. facts: anything else; the toy world's truth.
-    where: file and row, for messages.
+    where: file and row, for messages. clips: "target", of rows that are videos.
     """
 
     id: str
@@ -60,6 +90,7 @@ class Row:
     masks: Mapping[str, MaskRef] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
+    clips: Mapping[str, ClipRef] = field(default_factory=dict)
 
 
 @runtime_checkable

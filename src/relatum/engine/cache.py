@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d
 
 from ..core.errors import DataError
 from ..core.shapes import NullTokens, Pixels, Tokens
-from ..data.rows import Row
+from ..data.rows import Row, Shot
 from ..models.codec import Moments
 from ..tasks.base import Needs
 from .encoded import Column, EncodedRows, RawRows
@@ -25,6 +25,8 @@ __all__ = ["PREPROCESSING", "EncodedRows", "ImageEncoder", "RawRows", "WordEncod
 
 PREPROCESSING = 1  # raise it when decoding, cropping or resizing of images changes
 SHARD_BYTES, SHARD_SECONDS = 128 << 20, 30.0  # a shard is written when either is passed: an interruption loses no more
+
+READ = {"image": "pixels", "clip": "shot", "mask": "mask"}  # the methods that read them
 
 Entry = dict[str, Tensor]
 
@@ -68,16 +70,17 @@ class _Plan:
     ) -> None:
         if dtype not in ("float32", "float16"):
             raise ValueError(f"the cache stores float32 or float16, not {dtype!r}")
-        if (needs.images and codec is None) or (needs.texts and text is None):
+        if ((needs.images or needs.clips) and codec is None) or (needs.texts and text is None):
             raise ValueError("images need a codec and texts a text encoder")
         self.size, self.codec, self.text = size, codec, text
         self.dtype = torch.float16 if dtype == "float16" else torch.float32
         masks = [name for name in needs.optional_masks if codec is not None and rows and all(name in row.masks for row in rows)]
-        kinds = (("image", needs.images), ("mask", masks), ("text", needs.texts))
+        kinds = (("image", needs.images), ("clip", needs.clips), ("mask", masks), ("text", needs.texts))
         self.columns: list[Column] = [(kind, name) for kind, names in kinds for name in names]
         self.groups: dict[str, str] = {}
         if codec is not None:
             self.groups["image"] = f"image-{codec.fingerprint}-p{PREPROCESSING}-{size}-{dtype}"
+            self.groups["clip"] = f"clip-{codec.fingerprint}-p{PREPROCESSING}-{size}-{dtype}"
             self.groups["mask"] = f"mask-p{PREPROCESSING}-{size}-{codec.factor}-{dtype}"
         if text is not None:
             self.groups["text"] = f"text-{text.fingerprint}-{dtype}"
@@ -86,7 +89,7 @@ class _Plan:
     def key(self, row: Row, column: Column) -> str:
         """The content hash of one cell. DataError if the row lacks it or the file cannot be read."""
         kind, name = column
-        cells: Mapping[str, Any] = {"image": row.images, "mask": row.masks, "text": row.texts}[kind]
+        cells: Mapping[str, Any] = {"image": row.images, "clip": row.clips, "mask": row.masks, "text": row.texts}[kind]
         if name not in cells:
             found = ", ".join(sorted(cells)) or "none"
             raise DataError(f"{row.where or row.id}: no {kind} {name!r}, which the task needs; found: {found}")
@@ -102,14 +105,16 @@ class _Plan:
         kind, name = column
         if kind == "text":
             return row.texts[name]
-        ref: Any = row.images[name] if kind == "image" else row.masks[name]
+        ref: Any = {"image": row.images, "clip": row.clips, "mask": row.masks}[kind][name]
         try:
-            return ref.pixels(self.size) if kind == "image" else ref.mask(self.size)
+            return getattr(ref, READ[kind])(self.size)
         except OSError as error:
             raise DataError(f"{ref.where or row.where}: cannot be read ({error})") from error
 
     def encode(self, kind: str, cells: list[Any]) -> list[Entry]:
         """Entries of cells of one kind, on the CPU in the stored type."""
+        if kind == "clip":
+            return [self._clip(cell) for cell in cells]
         if kind == "image":
             assert self.codec is not None
             stacked: Entry = self.codec.encode(torch.stack(cells))._asdict()
@@ -121,6 +126,12 @@ class _Plan:
             stacked = {"tokens": self.text.encode(cells)}
         stored = {part: tensor.detach().cpu().to(self.dtype) for part, tensor in stacked.items()}
         return [{part: tensor[i].clone() for part, tensor in stored.items()} for i in range(len(cells))]
+
+    def _clip(self, shot: Shot) -> Entry:
+        """Moments (c t h w), and which neighboring frames belong together."""
+        assert self.codec is not None
+        moments = {part: tensor.transpose(0, 1).contiguous() for part, tensor in self.codec.encode(shot.frames)._asdict().items()}
+        return {**{part: tensor.detach().cpu().to(self.dtype) for part, tensor in moments.items()}, "joined": shot.joined.clone()}
 
 
 def encode_rows(
@@ -297,4 +308,6 @@ def gc(folder: Path, used: Iterable[Mapping[str, set[str]]]) -> int:
 def _group_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name.split("-")[0] in ("image", "mask", "text"))
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and path.name.split("-")[0] in ("image", "clip", "mask", "text")
+    )

@@ -16,7 +16,7 @@ from .shards import ShardStore
 
 __all__ = ["Column", "EncodedRows", "RawRows"]
 
-Column = tuple[str, str]  # kind ("image", "mask", "text") and name ("source")
+Column = tuple[str, str]  # kind ("image", "clip", "mask", "text") and name ("source")
 
 
 class _Pool:
@@ -33,10 +33,10 @@ class _Pool:
         self.parts = self._read(range(len(self.keys)))
 
     def take(self, index: Tensor) -> dict[str, Tensor]:
-        """Float32 tensors of the entries at `index` (b,), by part."""
+        """Float32 (or boolean) tensors of the entries at `index` (b,), by part."""
         if self.parts is not None:
-            return {part: tensor.index_select(0, index).float() for part, tensor in self.parts.items()}
-        return {part: tensor.float() for part, tensor in self._read(index.tolist()).items()}
+            return {part: _plain(tensor.index_select(0, index)) for part, tensor in self.parts.items()}
+        return {part: _plain(tensor) for part, tensor in self._read(index.tolist()).items()}
 
     def _read(self, index: Sequence[int]) -> dict[str, Tensor]:
         """Stacked without a second copy of the whole: a data set may nearly fill the memory that it was given."""
@@ -46,6 +46,10 @@ class _Pool:
             for part, tensor in self.store.get(self.keys[i]).items():
                 stacked[part][row] = tensor
         return stacked
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.bool else tensor.float()
 
 
 class EncodedRows:
@@ -93,11 +97,12 @@ class EncodedRows:
     def batch(self, indices: Sequence[int]) -> Batch:
         """The rows at `indices`, float32 on the CPU."""
         picked = torch.as_tensor(list(indices), dtype=torch.long)
-        moments, tokens, masks = {}, {}, {}
+        moments, tokens, masks, joined = {}, {}, {}, {}
         for (kind, name), index in self._index.items():
             taken = self._pools[kind].take(index[picked])
-            if kind == "image":
+            if kind in ("image", "clip"):
                 moments[name] = Moments(taken["mean"], taken["logvar"])
+                joined |= {name: taken["joined"]} if kind == "clip" else {}
             elif kind == "text":
                 tokens[name] = taken["tokens"]
             else:
@@ -111,6 +116,7 @@ class EncodedRows:
             self.null,
             masks,
             numbers={name: values[picked] for name, values in self.numbers.items()},
+            joined=joined,
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..core.path import NoiseLevel
+from ..core.path import NoiseLevel, over_frames
 from ..core.ranks import ONE, Ranks
 from ..core.shapes import PerSample
 
@@ -53,7 +53,7 @@ def _describe(
     """Gathers the rows of all processes; only ever called by all of them together."""
     device = total.device
     names = _gather_words(where, ranks, device)
-    times = torch.full((len(where),), torch.nan, device=device) if level is None else level.time.to(device)
+    times = torch.full((len(where),), torch.nan, device=device) if level is None else over_frames(level.time).to(device)
     times = ranks.gather(times.float())
     said = []
     for term, loss in losses.items():

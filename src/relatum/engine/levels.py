@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.path import NoiseLevel
+from ..core.path import NoiseLevel, over_frames
 from ..core.ranks import ONE, Ranks
 from ..core.shapes import PerSample
 
@@ -27,8 +27,8 @@ class LevelBins:
         self._moments: dict[str, Tensor] = {}  # (3, bins) float64: n, mean, sum of squared differences from it
 
     def add(self, level: NoiseLevel, terms: Mapping[str, PerSample]) -> None:
-        """level: where the samples stand; terms: (b,) numbers by name."""
-        self._pending.append((level.time.detach(), {name: term.detach() for name, term in terms.items()}))
+        """level: where the samples stand (of levels a frame, the mean time counts); terms: (b,) numbers by name."""
+        self._pending.append((over_frames(level.time.detach()), {name: term.detach() for name, term in terms.items()}))
 
     def merge(self, other: LevelBins) -> None:
         """Takes in what another accumulator of the same bins has seen."""

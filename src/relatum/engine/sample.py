@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from ..core.draws import Draws, key_of
 from ..core.errors import RecipeError, ShapeError
 from ..core.load import near
-from ..core.shapes import Latents, NullTokens, Pixels, Stacked, Tokens, Told
+from ..core.shapes import Latents, NullTokens, Pixels, Stacked, Tokens, Told, VideoLatents, Videos
+from ..models.calls import Call, call_image
 from ..models.families.stable_diffusion import StableDiffusion
 from ..models.schedulers import MOST_STEPS, SAMPLERS, set_steps
 
-__all__ = ["Sampling", "generate", "guidance", "sample"]
+__all__ = ["Sampling", "generate", "generate_clips", "guidance", "sample"]
 
 View = Literal["text", "image", "uncond"]
 VIEWS: tuple[View, ...] = ("text", "image", "uncond")  # the stock InstructPix2Pix pipeline's order in the batch
@@ -86,13 +87,14 @@ def sample(
     generators: Sequence[torch.Generator],
     features: Told | None = None,
     start: tuple[Latents, float] | None = None,
+    call: Call = call_image,
 ) -> Latents:
     """Latents after all steps, float32, on the network's device.
 
     tokens: of the prompts; null: of the empty one. image: the source's unscaled latents, None for text to image. noise:
     standard normal. generators: one a sample, for schedulers that add noise on their way. The scheduler is not changed.
     features: what the network is told beside the noise level. start: (latents, strength): they are noised to that share of the
-    schedule and refined from there (Meng et al. 2022, SDEdit), instead of beginning at pure noise.
+    schedule and refined from there (Meng et al. 2022, SDEdit), instead of beginning at pure noise. call: how the network is asked.
     """
     first = next(network.parameters())
     where: dict[str, Any] = {"device": first.device, "dtype": first.dtype}
@@ -103,14 +105,14 @@ def sample(
     set_steps(scheduler, settings.num_inference_steps, first.device)
     extra = _step_settings(scheduler, settings, list(generators))
     latents, times = _begin(scheduler, noise.to(first.device).float(), start)
-    more = {} if features is None else {"timestep_cond": torch.cat([features] * len(weights)).to(**where)}
+    told = None if features is None else torch.cat([features] * len(weights)).to(**where)
     training = network.training
     network.eval()
     try:
         for time in times:
             inputs = scheduler.scale_model_input(torch.cat([latents] * len(weights)), time).to(first.dtype)
             inputs = inputs if images is None else torch.cat([inputs, images], 1)
-            raw: Tensor = network(inputs, time, encoder_hidden_states=states, return_dict=False, **more)[0]
+            raw = call(network, inputs, time, states, told)
             guided = _combine(raw.float().chunk(len(weights)), list(weights.values()))
             latents = scheduler.step(guided, time, latents, **extra, return_dict=False)[0].float()
     finally:
@@ -148,6 +150,41 @@ def generate(
         source = None if image is None else image[part]
         latents = sample(network or model.unet, scheduler, settings, tokens[part], model.text.null, source, noise, generators)
         parts.append(model.codec.decode(latents).cpu())
+    return torch.cat(parts)
+
+
+def generate_clips(
+    model: StableDiffusion,
+    settings: Sampling,
+    *,
+    seed: int,
+    ids: Sequence[int | str],
+    tokens: Tokens,
+    frames: int,
+    size: int | tuple[int, int],
+    image: VideoLatents | None = None,
+    network: nn.Module | None = None,
+    batch: int = 4,
+) -> Videos:
+    """Clips in [-1, 1], (b 3 t h w), on the CPU: as `generate`, for a model with motion modules.
+
+    image: what stands beside the noisy frames of an image-to-video model, see `tasks.video`.
+    """
+    channels, height, width = model.latent_shape(size)
+    shape = (channels, frames, height, width)
+    if len(ids) != len(tokens) or (image is not None and tuple(image.shape) != (len(ids), *shape)):
+        found = None if image is None else tuple(image.shape)
+        raise ShapeError(f"{len(ids)} ids, {len(tokens)} texts and latents {found} beside do not fit clips {shape}")
+    scheduler = model.sampler(settings.scheduler, settings.scheduler_options)
+    parts = []
+    for start in range(0, len(ids), batch):
+        part = slice(start, start + batch)
+        noise = Draws(seed, ids[part]).normal("sample", shape)
+        generators = [torch.Generator().manual_seed(key_of(seed, "sampler", name)) for name in ids[part]]
+        beside = None if image is None else image[part]
+        words, null, net = tokens[part], model.text.null, network or model.unet
+        latents = sample(net, scheduler, settings, words, null, beside, noise, generators, call=model.call)
+        parts.append(model.codec.decode_clips(latents).cpu())
     return torch.cat(parts)
 
 

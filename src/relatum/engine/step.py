@@ -92,7 +92,7 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
         asks = (*asks, *(Ask(view, grad=False) for view in HELD_OUT if view in parts.task.views and view not in keys))
     episode = parts.task.episode(batch, parts.codec, asks, draws)
     target = episode.target
-    level = parts.path.draw(draws).to(target.device)
+    level = parts.path.draw(draws, episode.frames).to(target.device)
     noise = draws.normal("noise", target.shape[1:]).to(target.device)
     noisy = level.blend(target, noise)
     unasked = Outcome(
@@ -105,6 +105,7 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
         draws=draws,
         masks=episode.masks,
         cleans=episode.targets,
+        joined=episode.joined,
         ranks=ranks,
         decode=parts.codec.decode,
         training=moment.training,

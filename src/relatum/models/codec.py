@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..core.errors import ShapeError
 from ..core.fingerprint import fingerprint_of
-from ..core.shapes import Latents, Pixels
+from ..core.shapes import Latents, Pixels, VideoLatents, Videos
 
 __all__ = ["Codec", "Moments"]
 
@@ -83,6 +83,11 @@ class Codec:
         for part in latents.split(self.batch):
             parts.append(self.vae.decode(self.unscaled(part).to(first.device, first.dtype), return_dict=False)[0].float())  # type: ignore[operator]
         return torch.cat(parts).clamp(-1, 1)
+
+    def decode_clips(self, latents: VideoLatents) -> Videos:
+        """Clips in [-1, 1] of scaled latents, frame by frame."""
+        frames = self.decode(latents.transpose(1, 2).flatten(0, 1))
+        return frames.unflatten(0, (len(latents), -1)).transpose(1, 2)
 
     def to(self, device: torch.device | str) -> Codec:
         """Moves the network; returns itself."""

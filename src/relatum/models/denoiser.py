@@ -14,6 +14,7 @@ from ..core.outcome import Ask
 from ..core.path import NoiseLevel, expand
 from ..core.prediction import Parametrization, Prediction
 from ..core.shapes import Chosen, Latents, Stacked, Tokens, Told
+from .calls import Call, call_image
 
 __all__ = ["Conditioning", "Denoiser", "Plan", "Screen"]
 
@@ -52,7 +53,7 @@ PLAIN = Plan()
 
 
 class Denoiser(nn.Module):
-    """Any diffusers network `network(sample, timestep, encoder_hidden_states[, timestep_cond])` behind one call.
+    """Any diffusers network behind one call. call: how it is asked, see `calls`.
 
     Asks of model "reference" go to the frozen base: `without_adapters` enters it where LoRA is trained, else `reference` is a copy.
     """
@@ -63,10 +64,12 @@ class Denoiser(nn.Module):
         kind: Parametrization,
         without_adapters: Callable[[], AbstractContextManager[None]] | None = None,
         reference: nn.Module | None = None,
+        call: Call = call_image,
     ) -> None:
         super().__init__()
         self.network = network
         self.kind = kind
+        self.call = call
         self.without_adapters = without_adapters
         self._copy = (reference,)  # in a tuple: no submodule, so it is neither trained nor saved
         self.learned = nn.ModuleDict()  # objectives with weights of their own, so that one module holds all that is trained
@@ -118,7 +121,7 @@ class Denoiser(nn.Module):
         starts = [plan.noisy.get(ask.view, noisy) for ask in asks]
         inputs = [x if view.image is None else torch.cat([x, view.image], 1) for x, view in zip(starts, views, strict=True)]
         told = [view.features for view in views]
-        more = {} if told[0] is None else {"timestep_cond": _stack(told, rows)}
+        numbers = None if told[0] is None else _stack(told, rows)
         stacked, tokens = _stack(inputs, rows), _stack([view.tokens for view in views], rows)
         sizes = [len(noisy) if chosen is None else int(chosen.sum()) for chosen in rows]
         mode = self._reference() if model == "reference" else nullcontext(self.network)
@@ -128,7 +131,7 @@ class Denoiser(nn.Module):
             learning = grad and torch.is_grad_enabled()
             with mode as network, torch.set_grad_enabled(learning), _listening(network, listening, heard):
                 times = _stack([level.time] * len(asks), rows)
-                raw: Tensor = network(stacked, times, encoder_hidden_states=tokens, return_dict=False, **more)[0]
+                raw = self.call(network, stacked, times, tokens, numbers)
         else:
             raw = noisy[:0]
         parts = [_spread(part, chosen) for part, chosen in zip(raw.split(sizes), rows, strict=True)]

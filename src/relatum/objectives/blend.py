@@ -15,17 +15,17 @@ from torch.nn.functional import cosine_similarity
 from ..core.errors import RecipeError
 from ..core.load import load, near
 from ..core.outcome import MATCHED, Ask, Objective, Outcome
-from ..core.path import NoiseLevel
+from ..core.path import NoiseLevel, over_frames
 from ..core.prediction import Parametrization
 from ..core.registry import objective
-from ..core.shapes import Features, PerSample
+from ..core.shapes import Features, Leveled, PerSample
 
 __all__ = ["Blend", "Judgement", "Weighted", "min_snr", "read_blend"]
 
 TINY = torch.finfo(torch.float32).tiny
 
 
-def min_snr(kind: Parametrization, level: NoiseLevel, gamma: float) -> PerSample:
+def min_snr(kind: Parametrization, level: NoiseLevel, gamma: float) -> Leveled:
     """Min-SNR weights of a raw-output error (Hang et al. 2023): min(SNR, gamma) in x0 space, read back into the model's own.
 
     eps: min(S, g) / S; v: min(S, g) / (S + 1); x0: min(S, g). RecipeError for eps at zero terminal SNR, where it is undefined.
@@ -71,17 +71,17 @@ class Weighted:
                 raise RecipeError(f"{name} is {value}, expected a finite number above 0; leave it out for none")
 
     def factor(self, outcome: Outcome, step: int) -> PerSample:
-        """What each sample's loss is multiplied by, before the cap."""
+        """What each sample's loss is multiplied by, before the cap; of noise levels a frame, the mean over the frames."""
         level = outcome.level
-        factor = torch.full_like(level.alpha, self.weight)
+        factor = torch.full_like(over_frames(level.alpha), self.weight)
         if self.warmup_steps:
             factor = factor * min(1.0, step / self.warmup_steps)
         if self.snr_gamma is not None:
-            factor = factor * min_snr(outcome.matched.kind, level, self.snr_gamma)
+            factor = factor * over_frames(min_snr(outcome.matched.kind, level, self.snr_gamma))
         if self.level_weight == "snr":
-            factor = factor * level.snr.clamp_max(1)
+            factor = factor * over_frames(level.snr.clamp_max(1))
         elif self.level_weight == "abar":
-            factor = factor * (level.alpha.square() > 0.1)
+            factor = factor * over_frames((level.alpha.square() > 0.1).float())
         return factor
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from ..core.draws import Draws
 from ..core.outcome import Ask
-from ..core.shapes import Chosen, Latents, Masks, NullTokens, PerSample, Pixels, Tokens
+from ..core.shapes import Chosen, Joined, Latents, Masks, NullTokens, PerSample, Pixels, Tokens
 from ..models.codec import Codec, Moments
 from ..models.denoiser import Conditioning
 
@@ -19,19 +20,24 @@ __all__ = ["Batch", "Episode", "Needs", "Task"]
 
 @dataclass(frozen=True)
 class Needs:
-    """Columns of a row, by kind. numbers: of its facts. `optional_masks` are used where every row of the data set has them."""
+    """Columns of a row, by kind. numbers: of its facts. `optional_masks` are used where every row of the data set has them.
+
+    clips: frames at equal distances in time.
+    """
 
     images: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     optional_masks: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    clips: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Encoded rows. moments: cached autoencoder moments by image name. tokens: cached text states by text name; null: (1 n d).
+    """Encoded rows. moments: cached autoencoder moments by image or clip name, (b c h w) or (b c t h w).
 
-    masks: on the latent grid. numbers: by name, such as "offset" in seconds.
+    tokens: cached text states by text name; null: (1 n d). masks: on the latent grid. numbers: by name ("offset" in seconds).
+    joined: of clips, by name, which neighboring frames belong together.
     pixels, texts: only for tasks that train the encoders themselves. where: file and row of each sample.
     """
 
@@ -45,23 +51,26 @@ class Batch:
     pixels: Mapping[str, Pixels] = field(default_factory=dict)
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numbers: Mapping[str, PerSample] = field(default_factory=dict)
+    joined: Mapping[str, Joined] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on `device`."""
-        return Batch(
-            self.ids,
-            self.groups,
-            self.where,
-            {k: Moments(m.mean.to(device), m.logvar.to(device)) for k, m in self.moments.items()},
-            {k: v.to(device) for k, v in self.tokens.items()},
-            None if self.null is None else self.null.to(device),
-            {k: v.to(device) for k, v in self.masks.items()},
-            {k: v.to(device) for k, v in self.pixels.items()},
-            self.texts,
-            {k: v.to(device) for k, v in self.numbers.items()},
+
+        def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+        return replace(
+            self,
+            moments={k: Moments(m.mean.to(device), m.logvar.to(device)) for k, m in self.moments.items()},
+            tokens=moved(self.tokens),
+            null=None if self.null is None else self.null.to(device),
+            masks=moved(self.masks),
+            pixels=moved(self.pixels),
+            numbers=moved(self.numbers),
+            joined=moved(self.joined),
         )
 
 
@@ -71,6 +80,8 @@ class Episode:
 
     conditionings: by view name; always "matched", and "null" (no text) beside it. ids: equal for samples that are the same thing.
     targets: of the views that look at another picture than the target. told: of views that not every sample has, those that do.
+    joined: of clips, which neighboring frames belong together. frames: how many noise levels a sample has, one for each of its
+    frames; 0 for one that all share.
     """
 
     target: Latents
@@ -80,6 +91,8 @@ class Episode:
     masks: Mapping[str, Masks] = field(default_factory=dict)
     targets: Mapping[str, Latents] = field(default_factory=dict)
     told: Mapping[str, Chosen] = field(default_factory=dict)
+    joined: Joined | None = None
+    frames: int = 0
 
 
 @runtime_checkable
@@ -87,8 +100,8 @@ class Task(Protocol):
     """Registered with `@task(name)`; a dataclass whose fields are the recipe's [task] settings.
 
     images: how many pictures' latents are concatenated to the noisy ones: 0 text to image, 1 edits, k given frames. features: how
-    many numbers the network is told beside the noise level. makes: what a trained model is judged by, single pictures or the
-    frames of a rollout. views: the names in an episode's conditionings.
+    many numbers the network is told beside the noise level. makes: what a trained model is judged by: single pictures,
+    the frames of a rollout, or clips that are made as a whole. views: the names in an episode's conditionings.
     """
 
     @property
@@ -100,6 +113,6 @@ class Task(Protocol):
     @property
     def views(self) -> tuple[str, ...]: ...
     @property
-    def makes(self) -> Literal["pictures", "rollouts"]: ...
+    def makes(self) -> Literal["pictures", "rollouts", "clips"]: ...
 
     def episode(self, batch: Batch, codec: Codec, asks: Sequence[Ask], draws: Draws) -> Episode: ...

@@ -15,6 +15,7 @@ from ...core.errors import DataError, RecipeError
 from ...core.path import DiscretePath
 from ...core.prediction import Parametrization
 from ...pretrained.loading import quiet
+from ..calls import Call, call_image
 from ..codec import Codec
 from ..correction import Correction, read_correction
 from ..denoiser import Denoiser
@@ -34,7 +35,8 @@ class StableDiffusion:
 
     images: how many pictures' latents are concatenated to the noisy ones: 0 text to image, 1 edits, k given frames.
     features: numbers that the network is told beside the noise level. widened: inputs were added on opening, untrained as yet.
-    correction: of the network's outputs, attached to it already; it is saved with the weights.
+    correction: of the network's outputs, attached to it already; it is saved with the weights. call: how the network is asked;
+    one with motion modules wants clips (see `animatediff`).
     """
 
     unet: nn.Module
@@ -48,12 +50,13 @@ class StableDiffusion:
     widened: bool = False
     features: int = 0
     correction: Correction | None = None
+    call: Call = call_image
 
     def denoiser(
         self, without_adapters: Callable[[], AbstractContextManager[None]] | None = None, reference: nn.Module | None = None
     ) -> Denoiser:
         """The network with its meaning, as the engine asks it. `without_adapters` comes from `make_trainable`."""
-        return Denoiser(self.unet, self.kind, without_adapters, reference)
+        return Denoiser(self.unet, self.kind, without_adapters, reference, self.call)
 
     def sampler(self, name: str, options: Mapping[str, Any] | None = None) -> Any:
         """A fresh sampling scheduler by class name on this model's schedule."""

@@ -1,0 +1,35 @@
+"""How a network is called: each family speaks shapes of its own at its border, and everything else speaks ours."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from ..core.shapes import Tokens, Told
+
+__all__ = ["Call", "call_image", "call_motion"]
+
+
+@runtime_checkable
+class Call(Protocol):
+    """network(sample, time, tokens, told) -> raw output.
+
+    sample: (b c *grid), what is given as pictures already concatenated. time: (b,), or (b, t) where frames have levels of their
+    own, or one number for all. tokens: (b n d). told: (b f), numbers beside the noise level.
+    """
+
+    def __call__(self, network: nn.Module, sample: Tensor, time: Tensor, tokens: Tokens, told: Told | None) -> Tensor: ...
+
+
+def call_image(network: nn.Module, sample: Tensor, time: Tensor, tokens: Tokens, told: Told | None) -> Tensor:
+    """UNet2DConditionModel."""
+    more: dict[str, Any] = {} if told is None else {"timestep_cond": told}
+    return network(sample, time, encoder_hidden_states=tokens, return_dict=False, **more)[0]
+
+
+def call_motion(network: nn.Module, sample: Tensor, time: Tensor, tokens: Tokens, told: Told | None) -> Tensor:
+    """UNetMotionModel: clips (b c t h w). It wants the text states once a frame, which it does not do itself."""
+    more: dict[str, Any] = {} if told is None else {"timestep_cond": told}
+    states = tokens.repeat_interleave(sample.shape[2], 0)
+    return network(sample, time, encoder_hidden_states=states, return_dict=False, **more)[0]
