@@ -10,6 +10,7 @@ import torch
 from ..core.path import DiscretePath
 from ..core.prediction import Parametrization
 from .codec import Codec
+from .families.animatediff import MotionSize, fresh_motion, with_motion
 from .families.stable_diffusion import StableDiffusion
 from .families.tokenizer import build_tokenizer
 from .folder import PipelineFolder
@@ -17,7 +18,7 @@ from .schedulers import training_scheduler
 from .text import TextEncoder
 from .widen import tell, widen
 
-__all__ = ["byte_tokenizer", "tiny_stable_diffusion"]
+__all__ = ["byte_tokenizer", "tiny_animatediff", "tiny_stable_diffusion"]
 
 
 def byte_tokenizer(length: int = 48) -> Any:
@@ -80,6 +81,31 @@ def tiny_stable_diffusion(
         widened and images > 0,
         features,
     )
+
+
+def tiny_animatediff(
+    images: int = 0,
+    *,
+    seed: int = 0,
+    fresh: bool = True,
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon",
+    widened: bool = False,
+    width: int = 16,
+    motion: MotionSize | None = None,
+) -> StableDiffusion:
+    """`tiny_stable_diffusion` with motion modules, for clips of at most 16 frames unless `motion` says otherwise.
+
+    fresh: modules that change nothing as yet, their last layers zero; False draws those too, so that frames reach one another.
+    """
+    base = tiny_stable_diffusion(images, seed=seed, prediction_type=prediction_type, widened=widened, width=width)
+    modules = fresh_motion(base.unet, motion or MotionSize(heads=2, most_frames=16), seed)
+    if not fresh:
+        draw = torch.Generator().manual_seed(seed)
+        last = [module for name, module in modules.named_modules() if name.endswith("proj_out")]
+        with torch.no_grad():
+            for weights in (tensor for module in last for tensor in module.parameters()):
+                weights.copy_(0.2 * torch.randn(weights.shape, generator=draw))
+    return with_motion(base, modules)
 
 
 def _unet(width: int, channels: int) -> Any:

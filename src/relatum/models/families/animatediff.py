@@ -16,7 +16,7 @@ from ..calls import call_motion
 from ..trainable import Trainable, Trained, make_trainable
 from .stable_diffusion import StableDiffusion, open_stable_diffusion
 
-__all__ = ["AnimateDiffSettings", "MotionSize", "open_animatediff"]
+__all__ = ["AnimateDiffSettings", "MotionSize", "fresh_motion", "open_animatediff", "with_motion"]
 
 
 @dataclass(frozen=True)
@@ -39,24 +39,32 @@ def open_animatediff(
 
     Fresh ones change nothing until they are trained: their last layer is zero, which diffusers leaves out.
     """
-    from diffusers import MotionAdapter, UNetMotionModel
+    from diffusers import MotionAdapter
 
     base = open_stable_diffusion(path_or_id, images, offline=offline)
+    if not adapter:
+        return with_motion(base, fresh_motion(base.unet, size or MotionSize(), seed))
+    with quiet():
+        modules: Any = MotionAdapter.from_pretrained(adapter, torch_dtype=torch.float32, use_safetensors=True)
+    return with_motion(base, modules)
+
+
+def with_motion(base: StableDiffusion, modules: Any) -> StableDiffusion:
+    """`base` with the motion modules of a MotionAdapter between its layers; the weights of both are copied."""
+    from diffusers import UNetMotionModel
+
     unet: Any = base.unet
-    if adapter:
-        with quiet():
-            modules: Any = MotionAdapter.from_pretrained(adapter, torch_dtype=torch.float32, use_safetensors=True)
-    else:
-        modules = _fresh(unet, size or MotionSize(), seed)
     with quiet():
         motion = UNetMotionModel.from_unet2d(unet, modules)
     return dataclasses.replace(base, unet=motion, call=call_motion)
 
 
-def _fresh(unet: Any, size: MotionSize, seed: int) -> Any:
+def fresh_motion(network: nn.Module, size: MotionSize, seed: int) -> Any:
+    """A MotionAdapter that fits `network`, whose last layers are zero: it changes nothing until it is trained."""
     from diffusers import MotionAdapter
 
     cls: Any = MotionAdapter  # its annotations name one-element tuples
+    unet: Any = network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         modules = cls(
