@@ -19,15 +19,16 @@ from ..engine.match import ClipScorer
 from ..engine.train import Result
 from ..jobs.asking import ask_all, joined, open_benchmarks
 from ..jobs.checking import check_settings
-from ..jobs.opening import device, open_final, open_model, open_task
+from ..jobs.opening import Sides, device, open_final, open_model, open_task
 from ..jobs.suite import Suite, evaluate_made, metric_tables, not_measurable
 from ..jobs.suites import open_suite
-from ..jobs.training import Data, finished, open_data, run_folder, signature, write_run_card
+from ..jobs.training import finished, open_data, run_folder, signature, write_run_card
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
 from ..pretrained import open_extractor
 from ..recipe import Recipe
 from .assemble import assemble
 from .curves import history_of
+from .divergence import shown_seed
 from .outcomes import Outcomes
 from .report import write_report
 from .trials import asked_of, made_by, run_trials, trial_folder
@@ -100,8 +101,10 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
     started = time.perf_counter()
     session = _Session(recipe, folder, quiet, say)
     trials = [(name, seed) for seed in recipe.compare.seeds for name in order]
-    run_trials(recipe, folder, trials, quiet, say)
-    for name, seed in trials:
+    divergences = run_trials(recipe, folder, trials, quiet, say)
+    session.shown = shown_seed(order, recipe.compare.seeds, divergences)
+    lost = {(found.arm, found.seed) for found in divergences}
+    for name, seed in (trial for trial in trials if trial not in lost):
         session.trials[name, seed] = session.trial(name, seed)
     say("controls and statistics")
     outcomes = Outcomes(
@@ -111,6 +114,7 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
         results={key: trial.result for key, trial in session.trials.items()},
         made={key: trial.made for key, trial in session.trials.items()},
         controls=session.controls(baseline),
+        divergences=divergences,
         suite=session.suite,
         skipped=[*session.data.skipped, *(reason for one in session.asked for reason in one.benchmark.skipped)],
         not_measured=list(session.not_measured.values()),
@@ -144,7 +148,7 @@ class _Session:
     def __init__(self, recipe: Recipe, folder: Path, quiet: bool, say: Callable[[str], None]) -> None:
         self.recipe, self.folder, self.quiet, self.say = recipe, folder, quiet, say
         first = recipe.arm(next(iter(recipe.arms)), recipe.compare.seeds[0])
-        self.data: Data = open_data(first, open_model(first))
+        self.data: Sides = open_data(first, open_model(first))
         self._same_rows(first)
         self.suite: Suite = open_suite(recipe, open_task(first), self.data.rows.test, self.data.test)
         self.extractors = extractors_of(build_metrics(metric_tables(recipe)), str(device()))
@@ -153,6 +157,7 @@ class _Session:
             raise RecipeError(f"compare.headline: {problem}; choose a metric that these rows allow")
         self.asked = open_benchmarks(recipe)
         self.trials: dict[tuple[str, int], Trial] = {}
+        self.shown = recipe.compare.seeds[0]
         self.not_measured: dict[str, str] = {}
 
     def _same_rows(self, first: Recipe) -> None:
@@ -180,15 +185,22 @@ class _Session:
         made = made_by(recipe, folder, self.suite)
         evaluation = joined(self._evaluate(made), asked_of(recipe, folder, self.asked))
         write_run_card(recipe, folder, result, evaluation.estimates)
-        shown = self.recipe.compare.grid_rows if seed == self.recipe.compare.seeds[0] else 0
+        shown = self.recipe.compare.grid_rows if seed == self.shown else 0
         return Trial(result, evaluation, made[:shown].clone())
 
     def controls(self, baseline: str) -> dict[str, Evaluation]:
-        """Results that no arm made, measured alike: what copying, guessing and a perfect model behind this codec would get."""
-        seed = self.recipe.compare.seeds[0]
-        first, folder = self.recipe.arm(baseline, seed), trial_folder(self.folder, baseline, seed)
-        made = self.suite.controls(open_final(folder, first)[0].codec)
-        made[self.suite.guessing] = made_by(first, folder, self.suite, shuffled=True)
+        """Results that no arm made, measured alike: what copying, guessing and a perfect model behind this codec would get.
+
+        Guessing is the baseline's; where that diverged with every seed, there is none.
+        """
+        seed = next((seed for name, seed in self.trials if name == baseline), None)
+        first = self.recipe.arm(baseline, self.recipe.compare.seeds[0] if seed is None else seed)
+        if seed is None:
+            made = self.suite.controls(open_model(first).model.codec)
+        else:
+            folder = trial_folder(self.folder, baseline, seed)
+            made = self.suite.controls(open_final(folder, first)[0].codec)
+            made[self.suite.guessing] = made_by(first, folder, self.suite, shuffled=True)
         found = {name: self._evaluate(results) for name, results in made.items()}
         return found | self._untrained(first) if self.asked else found
 

@@ -64,19 +64,33 @@ def _take(found: dict[str, str], role: str, stock: Sequence[str], free: Sequence
     found[role] = fits[0]
 
 
-def require(rows: Sequence[Row], images: Iterable[str] = (), texts: Iterable[str] = (), where: str = "data") -> None:
-    """DataError unless every row has these images ("source", "target", "negative") and texts ("instruction", "source", "target",
-    "negative.1" and so on).
+def require(
+    rows: Sequence[Row],
+    images: Iterable[str] = (),
+    texts: Iterable[str] = (),
+    where: str = "data",
+    clips: Iterable[str] = (),
+) -> None:
+    """DataError unless every row has these images ("source", "target", "negative"), texts ("instruction", "source", "target",
+    "negative.1" and so on) and clips ("target").
 
     The message names the first row without, the stock names looked for, the columns that the file has, and the nearest of them.
     """
-    images, texts = tuple(images), tuple(texts)
+    images, texts, clips = tuple(images), tuple(texts), tuple(clips)
     if not rows:
         raise DataError(f"{where}: no rows")
     for row in rows:
         for name in images:
             if name not in row.images:
                 raise _missing(row, "image", name, name, where)
+        for name in clips:
+            if name not in row.clips:
+                hint = (
+                    "it holds pictures; a reader of videos gives clips where it has `frames`"
+                    if row.images
+                    else "its reader gives none"
+                )
+                raise DataError(f"{row.where or where}: no clip {name!r}; {hint}")
         for name in texts:
             if name not in row.texts:
                 role = {text: role for role, text in TEXTS.items()}.get(name, name)

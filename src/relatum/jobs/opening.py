@@ -35,6 +35,7 @@ from ..tasks.base import Task
 __all__ = [
     "Opened",
     "Rows",
+    "Sides",
     "model_table",
     "register_all",
     "encode",
@@ -56,6 +57,20 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Sides:
+    """Rows and their encodings, which all arms of a comparison share."""
+
+    rows: Rows
+    train: EncodedRows
+    test: EncodedRows
+
+    @property
+    def skipped(self) -> list[str]:
+        """Why rows were left out, at listing or at encoding."""
+        return [*self.rows.skipped, *self.train.skipped, *self.test.skipped]
+
+
+@dataclass(frozen=True)
 class Opened:
     """A recipe's model, ready to train. parts: what the step function gets."""
 
@@ -68,15 +83,7 @@ class Opened:
 
 def register_all() -> None:
     """Import every file that registers something."""
-    for name in (
-        "data",
-        "objectives",
-        "tasks",
-        "metrics",
-        "models.families.settings",
-        "models.families.fresh",
-        "models.families.tuned",
-    ):
+    for name in ("data", "objectives", "tasks", "metrics", "models.families"):
         importlib.import_module(f"relatum.{name}")
 
 
@@ -232,4 +239,4 @@ def step_of(recipe: Recipe) -> StepFunction:
 
 def require_columns(job: Task, rows: Rows) -> None:
     """DataError if the first rows lack what the task needs; every row is looked at when it is encoded."""
-    require([*rows.train[:16], *rows.test[:16]], job.needs.images, job.needs.texts)
+    require([*rows.train[:16], *rows.test[:16]], job.needs.images, job.needs.texts, clips=job.needs.clips)

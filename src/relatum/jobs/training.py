@@ -8,42 +8,33 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..atomic import make_folder, write_text
-from ..core.draws import Draws, key_of
+from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
 from ..core.load import load
-from ..core.shapes import Pixels
 from ..core.toml import digest
 from ..engine.card import Card, CardMetric, write_card
 from ..engine.checkpoint import latest, read_state
-from ..engine.encoded import EncodedRows
 from ..engine.journal import write_environment
 from ..engine.lock import locked
-from ..engine.order import Order
-from ..engine.rollout import roll_out
-from ..engine.sample import generate
 from ..engine.snapshot import require_finite
 from ..engine.train import Job, Result, train
-from ..imaging import grid, save_png
 from ..models.correction import Correction
 from ..models.families.stable_diffusion import StableDiffusion
 from ..models.trainable import save_lora
 from ..recipe import Recipe
-from ..tasks.base import Batch
-from ..tasks.frames import Frames
 from .asking import add_answers, ask_all, open_benchmarks
 from .checking import check_settings
-from .opening import Opened, Rows, encode, open_model, open_rows, open_task, require_columns, step_of
+from .opening import Opened, Sides, encode, open_model, open_rows, open_task, require_columns, step_of
 from .pretraining import ENCODERS, encoder_job
+from .showing import show_run
 
 __all__ = [
-    "Data",
     "cache_folder",
     "finished",
     "is_finished",
@@ -55,21 +46,6 @@ __all__ = [
 ]
 
 DONE = "done.json"
-SHOWN = 4  # frames of a rollout in samples/
-
-
-@dataclass(frozen=True)
-class Data:
-    """Rows and their encodings, which all arms of a comparison share."""
-
-    rows: Rows
-    train: EncodedRows
-    test: EncodedRows
-
-    @property
-    def skipped(self) -> list[str]:
-        """Why rows were left out, at listing or at encoding."""
-        return [*self.rows.skipped, *self.train.skipped, *self.test.skipped]
 
 
 def run_folder(recipe: Recipe) -> Path:
@@ -90,16 +66,16 @@ def signature(recipe: Recipe) -> str:
     return digest({**{k: table[k] for k in ("data", "model", "task", "objectives", "seed")}, "train": steps, "plugins": plugins})
 
 
-def open_data(recipe: Recipe, opened: Opened, progress: Any = None) -> Data:
+def open_data(recipe: Recipe, opened: Opened, progress: Any = None) -> Sides:
     """Reads and encodes both sides; what is cached already costs a hash a row."""
     rows = open_rows(recipe)
     if recipe.data.on_bad_row == "stop":
         require_columns(opened.task, rows)
     cache = cache_folder(recipe)
-    return Data(rows, *(encode(recipe, opened.task, opened.model, side, cache, progress) for side in (rows.train, rows.test)))
+    return Sides(rows, *(encode(recipe, opened.task, opened.model, side, cache, progress) for side in (rows.train, rows.test)))
 
 
-def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None = None, quiet: bool = False) -> Result:
+def train_recipe(recipe: Recipe, folder: Path | None = None, data: Sides | None = None, quiet: bool = False) -> Result:
     """Trains, resumes, or finds finished what the recipe says. RecipeError where the folder holds a run of other settings.
 
     DataError where another process trains in the folder; Diverged where the weights are not finite: then there is no `final`.
@@ -113,7 +89,7 @@ def train_recipe(recipe: Recipe, folder: Path | None = None, data: Data | None =
         return _train(recipe, folder, data, mine, quiet)
 
 
-def _train(recipe: Recipe, folder: Path, data: Data | None, mine: str, quiet: bool) -> Result:
+def _train(recipe: Recipe, folder: Path, data: Sides | None, mine: str, quiet: bool) -> Result:
     begun = latest(folder)
     if begun is not None and read_state(begun).recipe_hash != mine:  # before the folder's recipe is written over
         raise RecipeError(f"{begun} was written with other settings; give another output_dir, or delete the folder to start again")
@@ -132,7 +108,7 @@ def _train(recipe: Recipe, folder: Path, data: Data | None, mine: str, quiet: bo
     return result
 
 
-def _diffusion_job(recipe: Recipe, folder: Path, data: Data | None, mine: str, quiet: bool) -> Job:
+def _diffusion_job(recipe: Recipe, folder: Path, data: Sides | None, mine: str, quiet: bool) -> Job:
     opened = open_model(recipe)
     shared = data or open_data(recipe, opened)
     if shared.skipped and not quiet:
@@ -142,7 +118,7 @@ def _diffusion_job(recipe: Recipe, folder: Path, data: Data | None, mine: str, q
 
     def show(what: str, step: int) -> None:
         with _as_saved(opened) as saved:
-            _show(recipe, saved, shared, folder, what, step)
+            show_run(recipe, saved, shared, folder, what, step)
             if what == "samples" and asked:
                 add_answers(folder, step, ask_all(recipe, saved.model, asked))
 
@@ -267,48 +243,3 @@ def _write_head(recipe: Recipe, folder: Path) -> None:
     if recipe.source:
         write_text(folder / "recipe.toml", recipe.source)
     write_environment(folder)
-
-
-def _held_out(recipe: Recipe, opened: Opened, batch: Batch) -> list[Pixels]:
-    """What the model makes of held-out rows as they stand: one picture each, or the first frames of a rollout."""
-    model, task, sample = opened.model, opened.task, recipe.sample
-    text = batch.tokens[task.needs.texts[0]]
-    if isinstance(task, Frames):
-        few = dataclasses.replace(recipe.rollout, steps=min(SHOWN, recipe.rollout.steps))
-        given = torch.stack([model.codec.latents(batch.moments[name], None) for name in task.names], 1)
-        seconds = batch.numbers.get("offset")
-        frames = roll_out(model, task, sample, few, seed=recipe.seed, ids=batch.ids, tokens=text, given=given, offset=seconds)
-        return [model.codec.decode(frame).cpu() for frame in frames]
-    image = model.codec.source(batch.moments["source"]) if task.images else None
-    size = recipe.data.resolution
-    return [generate(model, sample, seed=recipe.seed, ids=batch.ids, tokens=text, size=size, image=image)]
-
-
-def _show(recipe: Recipe, opened: Opened, data: Data, folder: Path, what: str, step: int) -> None:
-    """sanity/: the first batch as the model sees it. samples/: held-out rows after this many steps."""
-    side = data.train if what == "sanity" else data.test
-    count = min(recipe.train.sample_rows, len(side))
-    if count == 0:
-        return
-    model = opened.model
-    order = Order(len(side), recipe.seed, recipe.train.train_batch_size)
-    positions = order.positions(0, 0, 0)[:count] if what == "sanity" else list(range(count))
-    count = len(positions)
-    batch, draws = side.batch(order.indices(positions) if what == "sanity" else positions), Draws(recipe.seed, positions)
-    device = next(model.unet.parameters()).device
-    columns = []
-    for name in opened.task.needs.images:
-        columns.append(model.codec.decode(model.codec.latents(batch.to(device).moments[name], None)).cpu())
-    if what == "sanity":
-        episode = opened.task.episode(batch.to(device), model.codec, opened.blend.asks, draws)
-        level = opened.parts.path.draw(draws).to(device)
-        noise = draws.normal("noise", episode.target.shape[1:]).to(device)
-        columns.append(model.codec.decode(level.blend(episode.target, noise)).cpu())
-        (folder / what).mkdir(exist_ok=True)
-        lines = [f"{name}\t{where}" for name, where in zip(batch.ids, batch.where, strict=True)]
-        write_text(folder / "sanity" / "batch.tsv", "\n".join(lines) + "\n")
-    else:
-        columns += _held_out(recipe, opened, batch.to(device))
-    (folder / what).mkdir(exist_ok=True)
-    picture = grid(torch.stack(columns, 1).flatten(0, 1), len(columns))
-    save_png(folder / what / f"step-{step:06d}.png", picture)

@@ -58,7 +58,7 @@ class Video:
         p = draws.uniform("dropout").to(target.device)
         image, untold = None, p < c
         if self.given == "first":
-            image, untold = self.beside(batch.moments["target"].mean, codec), p < 2 * c
+            image, untold = self.beside(batch.moments["target"].mean), p < 2 * c
             image = image * expand(1 - ((p >= c) & (p < 3 * c)).float(), image)
         tokens = batch.tokens["target"]
         views = {
@@ -68,6 +68,6 @@ class Video:
         frames = target.shape[2] if self.levels == "per_frame" else 0
         return Episode(target, {"target": target}, views, batch.groups, joined=batch.joined.get("target"), frames=frames)
 
-    def beside(self, mean: VideoLatents, codec: Codec) -> Stacked:
+    def beside(self, mean: VideoLatents) -> Stacked:
         """What stands beside the noisy frames: the first frame's mode at every time, (b c t h w)."""
         return mean[:, :, :1].expand_as(mean)

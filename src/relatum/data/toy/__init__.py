@@ -4,6 +4,7 @@ Everything is decided by words and numbers that are kept as facts, so what a mod
 """
 
 from .claims import Claim, claim_of, is_true
+from .clips import MotionClip, ToyClips
 from .edits import KINDS, Edit, draw_edit
 from .grammar import caption, false_scenes, motion_caption, motion_negatives, negatives
 from .motion import DIRECTIONS, SPEEDS, MovingScene, direction_of, draw_motion, film, flow, frames, speed_of, velocity_of, visible
@@ -30,6 +31,7 @@ __all__ = [
     "Claim",
     "Edit",
     "Ground",
+    "MotionClip",
     "MovingScene",
     "Object",
     "Question",
@@ -37,6 +39,7 @@ __all__ = [
     "SceneAccuracy",
     "SeenObject",
     "Stream",
+    "ToyClips",
     "ToyEdits",
     "ToyScenes",
     "ToyVideos",
