@@ -13,11 +13,13 @@ from ...core.draws import key_of
 from ...core.registry import reader
 from ..rows import LazyRows, Row, Shot
 from .grammar import motion_caption
-from .motion import MovingScene, draw_motion, frames
+from .motion import SPEEDS, MovingScene, draw_motion, frames, unturned
 from .readers import Split, ToyScenes
 from .scene import HELD_OUT, Grounds, Scene, Stream, draw_scene, grounds_of, pairs_of
 
 __all__ = ["MotionClip", "ToyClips"]
+
+LONGEST = 0.5  # sides of the image that a large object has room to move in
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class MotionClip:
 class ToyClips:
     """Moving scenes: the clip "target" of `frames` frames, `step` seconds apart, and the text "target", its caption.
 
-    paced: captions tell the speeds. directions: 4 or 8. split, max_objects, grounds: as of "toy_scenes".
+    paced: captions tell the speeds. directions: 4 or 8. speeds: of "slow" and "fast", those that occur. whole: nothing reaches a
+    border, so that a caption is true of all of the clip. split, max_objects, grounds: as of "toy_scenes".
     Facts: "offset" and "spacing" (both `step`), "source_time" (0), "video", "motion" (`MovingScene.facts`), "scenes" (one a frame).
 
     >>> row = ToyClips(count=10, frames=4).rows()[3]
@@ -59,6 +62,8 @@ class ToyClips:
     step: float = 0.2
     directions: int = 4
     paced: bool = False
+    speeds: tuple[str, ...] = tuple(SPEEDS)
+    whole: bool = True
     skipped: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -70,13 +75,30 @@ class ToyClips:
         if self.directions not in (4, 8):
             raise ValueError(f"directions: found {self.directions}, expected 4 or 8")
 
+        if not self.speeds or set(self.speeds) - set(SPEEDS):
+            raise ValueError(f"speeds: found {self.speeds}, expected some of {', '.join(SPEEDS)}")
+        if self.whole and self._longest > LONGEST:
+            raise ValueError(
+                f"whole: in {self.frames} frames of {self.step} s the slowest object goes {self._longest:.2f} of the image, more than "
+                "fits; take fewer frames or a shorter step, or set whole = false"
+            )
+
+    @property
+    def _seconds(self) -> float:
+        return (self.frames - 1) * self.step
+
+    @property
+    def _longest(self) -> float:
+        """What the slowest object that occurs moves, in sides of the image."""
+        return min(SPEEDS[speed] for speed in self.speeds) * self._seconds
+
     def rows(self) -> Sequence[Row]:
         return LazyRows(self.count, self._row)
 
     def _row(self, index: int) -> Row:
         key = key_of("toy_clips", self.seed, self.split, index)
         stream = Stream(key)
-        moving = draw_motion(stream, self._scene(stream), self.directions)
+        moving = self._moving(stream)
         name = f"toy_clips-{self.split}-{self.seed}-{index}"
         return Row(
             id=name,
@@ -94,6 +116,13 @@ class ToyClips:
             where=name,
             clips={"target": MotionClip(moving, self.frames, self.step, f"{name} (target)")},
         )
+
+    def _moving(self, stream: Stream) -> MovingScene:
+        while True:
+            moving = draw_motion(stream, self._scene(stream), self.directions, self.speeds)
+            chosen = unturned(moving, self._seconds) if self.whole else moving
+            if chosen is not None:
+                return chosen
 
     def _scene(self, stream: Stream) -> Scene:
         held_out = self.split == "held_out_attributes"

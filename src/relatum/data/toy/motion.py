@@ -33,6 +33,7 @@ __all__ = [
     "flow",
     "frames",
     "speed_of",
+    "unturned",
     "velocity_of",
     "visible",
 ]
@@ -152,17 +153,33 @@ def speed_of(velocity: Velocity) -> str:
     return "" if squared == 0 else "slow" if squared < _BETWEEN**2 else "fast"
 
 
-def draw_motion(stream: Stream, scene: Scene, directions: int = 4) -> MovingScene:
+def draw_motion(stream: Stream, scene: Scene, directions: int = 4, speeds: Sequence[str] = tuple(SPEEDS)) -> MovingScene:
     """One of the first `directions` words and one of the speeds for every object; a quarter stand still, but never all."""
     words = tuple(DIRECTIONS)[:directions]
     while True:
         velocities: list[Velocity] = []
         for _ in scene.objects:
             still = stream.chance(_STILL)
-            moved = velocity_of(stream.choice(words), stream.choice(tuple(SPEEDS)))
+            moved = velocity_of(stream.choice(words), stream.choice(speeds))
             velocities.append((0.0, 0.0) if still else moved)
         if not scene.objects or any(v != (0.0, 0.0) for v in velocities):
             return MovingScene(scene, tuple(velocities))
+
+
+def unturned(moving: MovingScene, seconds: float) -> MovingScene | None:
+    """The same motion from starts where nothing reaches a border within `seconds`: every object's start is mapped, in proportion,
+    from where its center may be to where it may begin. None where something is too fast for that."""
+    objects = []
+    for thing, (vx, vy) in zip(moving.start.objects, moving.velocities, strict=True):
+        edge = _edge(thing)
+        at = []
+        for place, way in ((thing.x, vx * seconds), (thing.y, vy * seconds)):
+            low, high = edge + max(0.0, -way), 1 - edge - max(0.0, way)
+            if high < low:
+                return None
+            at.append(round(low + (place - edge) / (1 - 2 * edge) * (high - low), _DIGITS))
+        objects.append(replace(thing, x=at[0], y=at[1]))
+    return MovingScene(replace(moving.start, objects=tuple(objects)), moving.velocities)
 
 
 def frames(moving: MovingScene, times: Sequence[float], size: int = 64) -> Float[Tensor, "t 3 {size} {size}"]:
