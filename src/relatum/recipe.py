@@ -131,7 +131,10 @@ class CompareSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run, or with [arms] one comparison. Tables whose settings belong to a registered class stay tables until it is built."""
+    """One run, or with [arms] one comparison. Tables whose settings belong to a registered class stay tables until it is built.
+
+    after: recipes whose runs this one stands on, shipped names or files beside it; those that have not ended are trained first.
+    """
 
     name: str
     data: DataSettings
@@ -147,6 +150,7 @@ class Recipe:
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
     seed: int = 0
     plugins: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     output_dir: str = ""
     cache_dir: str = ""
     folder: Path = field(default=Path("."))

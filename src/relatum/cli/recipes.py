@@ -68,17 +68,22 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from ..jobs.stages import train_before
     from ..jobs.training import run_folder, train_recipe
 
     recipe = read(args)
+    train_before(recipe, print)
     result = train_recipe(recipe)
     print(f"{result.steps} steps, {result.samples_seen} samples seen: {run_folder(recipe) / 'final'}")
 
 
 def _compare(args: argparse.Namespace) -> None:
     from ..compare.run import compare
+    from ..jobs.stages import train_before
 
-    print(f"report: {compare(read(args))}")
+    recipe = read(args)
+    train_before(recipe, print)
+    print(f"report: {compare(recipe)}")
 
 
 def _cache(args: argparse.Namespace) -> None:
