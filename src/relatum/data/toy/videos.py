@@ -18,7 +18,7 @@ from ..rows import Row
 from .grammar import motion_caption
 from .motion import MovingScene, draw_motion, flow
 from .readers import LazyRows, SceneImage, Split, ToyScenes
-from .scene import HELD_OUT, Scene, Stream, draw_scene, grounds_of, pairs_of
+from .scene import HELD_OUT, Grounds, Scene, Stream, draw_scene, grounds_of, pairs_of
 
 __all__ = ["ToyVideos", "motion_of_row", "true_flows"]
 
@@ -46,7 +46,7 @@ class ToyVideos:
     count: int = 10_000
     seed: int = 0
     max_objects: int = 2
-    grounds: Literal["plain", "textured", "both"] = "both"
+    grounds: Grounds = "both"
     past: int = 1
     future: int = 1
     step: float = 0.2
