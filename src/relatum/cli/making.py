@@ -1,4 +1,4 @@
-"""Verbs that make something with a model: edit, animate, negatives."""
+"""Verbs that make something with a model: generate, edit, animate, negatives."""
 
 from __future__ import annotations
 
@@ -10,8 +10,26 @@ __all__ = ["add"]
 
 
 def add(verbs: Any) -> None:
-    for verb in (_edit_parser, _animate_parser, _negatives_parser):
+    for verb in (_generate_parser, _edit_parser, _animate_parser, _negatives_parser):
         verb(verbs)
+
+
+def _generate_parser(verbs: Any) -> None:
+    generate = verbs.add_parser("generate", help="make pictures, or with --video films, from captions")
+    generate.add_argument("model", help="run folder, pipeline folder, bundled name (relatum:toy) or hub id")
+    generate.add_argument("--caption", action="append", default=[], help="what is shown; again for more")
+    generate.add_argument("--captions", type=Path, help="a file of captions: .txt, .jsonl, .csv or .parquet")
+    generate.add_argument("--output", type=Path, default=Path("generated"), help="folder: one file a caption and seed, index.jsonl")
+    generate.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the noise; a seed's is the same for all captions")
+    generate.add_argument("--video", action="store_true", help="films, from a model with motion modules")
+    generate.add_argument("--frames", type=int, default=16, help="of a film")
+    generate.add_argument("--fps", type=float, default=8.0, help="frames a second as a film plays")
+    generate.add_argument("--format", choices=("mp4", "gif", "png"), default="mp4", help="of films; png is a strip of frames")
+    generate.add_argument("--image", type=Path, help="the first frame, for models that continue one")
+    generate.add_argument("--resolution", type=int, help="edge in pixels (default: what the model was trained at)")
+    generate.add_argument("--batch-size", type=int, default=4, help="samples at once; what is made does not depend on it")
+    _sampler(generate, guidance=7.5, image_guidance=1.5)
+    generate.set_defaults(run=_generate)
 
 
 def _edit_parser(verbs: Any) -> None:
@@ -76,6 +94,17 @@ def _negatives_parser(verbs: Any) -> None:
     negatives.add_argument("--temperature", type=float, default=0.0, help="of the language model; 0 draws nothing")
     negatives.add_argument("--report", action="store_true", help="say how well text alone tells them from captions")
     negatives.set_defaults(run=_negatives)
+
+
+def _generate(args: argparse.Namespace) -> None:
+    from ..engine.sample import Sampling
+    from ..jobs.generating import Order, captions_of, generate_all
+
+    captions, frames = captions_of(args.caption, args.captions), args.frames if args.video else 0
+    order = Order(captions, tuple(args.seeds), frames, args.fps, args.format, args.resolution, args.image, batch=args.batch_size)
+    sampling = Sampling(args.scheduler, args.num_inference_steps, args.guidance_scale, args.image_guidance_scale)
+    count = generate_all(args.model, order, sampling, args.output, print)
+    print(f"{args.output} ({count} files)")
 
 
 def _edit(args: argparse.Namespace) -> None:

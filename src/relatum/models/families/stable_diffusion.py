@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...core.errors import DataError, RecipeError
+from ...core.errors import RecipeError
 from ...core.path import DiscretePath
 from ...core.prediction import Parametrization
 from ...pretrained.loading import quiet
-from ..calls import Call, call_image
+from ..calls import Call, call_image, call_motion
 from ..codec import Codec
 from ..correction import Correction, read_correction
 from ..denoiser import Denoiser
@@ -24,7 +24,7 @@ from ..schedulers import build_scheduler, training_scheduler
 from ..text import TextEncoder
 from ..widen import tell, widen
 
-__all__ = ["StableDiffusion", "open_stable_diffusion"]
+__all__ = ["StableDiffusion", "open_folder", "open_stable_diffusion"]
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline", "StableDiffusionImg2ImgPipeline")
 
@@ -36,7 +36,7 @@ class StableDiffusion:
     images: how many pictures' latents are concatenated to the noisy ones: 0 text to image, 1 edits, k given frames.
     features: numbers that the network is told beside the noise level. widened: inputs were added on opening, untrained as yet.
     correction: of the network's outputs, attached to it already; it is saved with the weights. call: how the network is asked;
-    one with motion modules wants clips (see `animatediff`).
+    one with motion modules wants clips (see `animatediff`). notes: what is worth saying of how the parts fit, a line each.
     """
 
     unet: nn.Module
@@ -51,6 +51,12 @@ class StableDiffusion:
     features: int = 0
     correction: Correction | None = None
     call: Call = call_image
+    notes: tuple[str, ...] = ()
+
+    @property
+    def makes_clips(self) -> bool:
+        """Whether its network has motion modules, and so makes clips instead of pictures."""
+        return self.call is call_motion
 
     def denoiser(
         self, without_adapters: Callable[[], AbstractContextManager[None]] | None = None, reference: nn.Module | None = None
@@ -99,12 +105,30 @@ def open_stable_diffusion(
     the checkpoint's schedule. RecipeError: another architecture, a network that does not fit the task or its own parts.
     DataError: a missing or unreadable part.
     """
-    origin = find_pipeline(path_or_id, revision, variant, offline)
-    _check(origin, images, features)
     changes = {"prediction_type": prediction_type, "rescale_betas_zero_snr": rescale_betas_zero_snr}
-    changes = {key: value for key, value in changes.items() if value is not None}
+    return open_folder(find_pipeline(path_or_id, revision, variant, offline), images, features, variant, changes)
+
+
+def open_folder(
+    origin: PipelineFolder,
+    images: int,
+    features: int = 0,
+    variant: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    pipelines: Sequence[str] = PIPELINES,
+    network: str = "UNet2DConditionModel",
+    call: Call = call_image,
+) -> StableDiffusion:
+    """`open_stable_diffusion` of a folder that is found, also where a pipeline of other names holds another kind of network.
+
+    changes: of the schedule's settings; those that are None are none.
+    """
+    _check(origin, images, features, pipelines, network)
+    changes = {key: value for key, value in (changes or {}).items() if value is not None}
     with quiet():
-        unet, vae, encoder, tokenizer, scheduler = _load(origin, variant)
+        unet, vae, encoder, tokenizer, scheduler = _load(origin, variant, network)
+    if "beta_schedule" in changes and scheduler.config.get("trained_betas") is not None:
+        raise RecipeError(f"model.beta_schedule: {origin.path}/scheduler lists its betas one by one (trained_betas); leave it out")
     channels = int(vae.config.latent_channels)
     missing = channels * (1 + images) - int(unet.config.in_channels)
     if missing:
@@ -127,22 +151,23 @@ def open_stable_diffusion(
         bool(missing) or untold,
         features,
         correction,
+        call,
     )
 
 
-def _check(origin: PipelineFolder, images: int, features: int) -> None:
+def _check(origin: PipelineFolder, images: int, features: int, pipelines: Sequence[str], network: str) -> None:
     """Refuses what is not of the family, from the configurations alone."""
-    if origin.pipeline not in PIPELINES:
+    if origin.pipeline not in pipelines:
         raise RecipeError(
-            f"{origin.path} is a {origin.pipeline}; expected Stable Diffusion 1.x or 2.x ({', '.join(PIPELINES[:2])})"
+            f"{origin.path} is a {origin.pipeline}; expected Stable Diffusion 1.x or 2.x ({', '.join(pipelines[:2])})"
         )
     for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         origin.component(name)
     unet, vae, text = origin.config("unet"), origin.config("vae"), origin.config("text_encoder")
-    if unet.get("_class_name") != "UNet2DConditionModel" or unet.get("addition_embed_type"):
+    if unet.get("_class_name") != network or unet.get("addition_embed_type"):
         extra = unet.get("addition_embed_type")
         kind = f"{unet.get('_class_name')}{f' with {extra} embeddings, as SDXL has' if extra else ''}"
-        raise RecipeError(f"{origin.path}/unet is a {kind}; expected the UNet2DConditionModel of Stable Diffusion 1.x or 2.x")
+        raise RecipeError(f"{origin.path}/unet is a {kind}; expected the {network} of Stable Diffusion 1.x or 2.x")
     if vae.get("_class_name") != "AutoencoderKL":
         raise RecipeError(f"{origin.path}/vae is a {vae.get('_class_name')}; expected AutoencoderKL")
     c, found = int(vae.get("latent_channels", 4)), unet.get("in_channels", 4)
@@ -163,32 +188,20 @@ def _check(origin: PipelineFolder, images: int, features: int) -> None:
         raise RecipeError(f"{origin.path}: the unet reads text states of width {reads}, the text encoder gives {width}")
 
 
-def _load(origin: PipelineFolder, variant: str | None) -> tuple[Any, Any, Any, Any, Any]:
+def _load(origin: PipelineFolder, variant: str | None, network: str) -> tuple[Any, Any, Any, Any, Any]:
     import diffusers
     from transformers import CLIPTextModel, CLIPTokenizer
-
-    def part(cls: Any, name: str, **settings: Any) -> Any:
-        folder = origin.component(name)
-        try:
-            return cls.from_pretrained(str(folder), local_files_only=True, **settings)
-        except (OSError, ValueError, RuntimeError) as error:
-            only = (
-                "; its weights are pickled, which is not read"
-                if [*folder.glob("*.bin")] and not [*folder.glob("*.safetensors")]
-                else ""
-            )
-            raise DataError(f"{folder} cannot be loaded as {cls.__name__}{only}: {error}") from error
 
     weights = {"use_safetensors": True, "variant": variant}
     kind = str(origin.config("scheduler", "scheduler_config.json").get("_class_name"))
     if not hasattr(diffusers, kind):
         raise RecipeError(f"{origin.path}/scheduler is a {kind}, which this diffusers does not know")
     return (
-        part(diffusers.UNet2DConditionModel, "unet", torch_dtype=torch.float32, **weights),
-        part(diffusers.AutoencoderKL, "vae", torch_dtype=torch.float32, **weights),
-        part(CLIPTextModel, "text_encoder", dtype=torch.float32, **weights),
-        part(CLIPTokenizer, "tokenizer"),
-        part(getattr(diffusers, kind), "scheduler"),
+        origin.load(getattr(diffusers, network), "unet", torch_dtype=torch.float32, **weights),
+        origin.load(diffusers.AutoencoderKL, "vae", torch_dtype=torch.float32, **weights),
+        origin.load(CLIPTextModel, "text_encoder", dtype=torch.float32, **weights),
+        origin.load(CLIPTokenizer, "tokenizer"),
+        origin.load(getattr(diffusers, kind), "scheduler"),
     )
 
 
