@@ -26,7 +26,7 @@ __all__ = ["PREPROCESSING", "EncodedRows", "ImageEncoder", "RawRows", "WordEncod
 PREPROCESSING = 1  # raise it when decoding, cropping or resizing of images changes
 SHARD_BYTES, SHARD_SECONDS = 128 << 20, 30.0  # a shard is written when either is passed: an interruption loses no more
 
-READ = {"image": "pixels", "clip": "shot", "mask": "mask"}  # the methods that read them
+READ = {"image": "pixels", "clip": "shot", "look": "shot", "mask": "mask"}  # the methods that read them
 
 Entry = dict[str, Tensor]
 
@@ -56,6 +56,16 @@ class WordEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> Tokens: ...
 
 
+@runtime_checkable
+class Looker(Protocol):
+    """What the cache needs of an image tower: (b 1 d) of images in [-1, 1]."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode(self, pixels: Pixels) -> Tokens: ...
+
+
 class _Plan:
     """The columns that rows are encoded to, their stores, and how an entry of each kind is made."""
 
@@ -67,15 +77,18 @@ class _Plan:
         codec: ImageEncoder | None,
         text: WordEncoder | None,
         dtype: str,
+        tower: Looker | None = None,
     ) -> None:
         if dtype not in ("float32", "float16"):
             raise ValueError(f"the cache stores float32 or float16, not {dtype!r}")
         if ((needs.images or needs.clips) and codec is None) or (needs.texts and text is None):
             raise ValueError("images need a codec and texts a text encoder")
-        self.size, self.codec, self.text = size, codec, text
+        if needs.looks and tower is None:
+            raise ValueError("looks need an image tower")
+        self.size, self.codec, self.text, self.tower = size, codec, text, tower
         self.dtype = torch.float16 if dtype == "float16" else torch.float32
         masks = [name for name in needs.optional_masks if codec is not None and rows and all(name in row.masks for row in rows)]
-        kinds = (("image", needs.images), ("clip", needs.clips), ("mask", masks), ("text", needs.texts))
+        kinds = (("image", needs.images), ("clip", needs.clips), ("look", needs.looks), ("mask", masks), ("text", needs.texts))
         self.columns: list[Column] = [(kind, name) for kind, names in kinds for name in names]
         self.groups: dict[str, str] = {}
         if codec is not None:
@@ -84,15 +97,18 @@ class _Plan:
             self.groups["mask"] = f"mask-p{PREPROCESSING}-{size}-{codec.factor}-{dtype}"
         if text is not None:
             self.groups["text"] = f"text-{text.fingerprint}-{dtype}"
+        if tower is not None:
+            self.groups["look"] = f"look-{tower.fingerprint}-p{PREPROCESSING}-{size}-{dtype}"
         self.groups = {kind: self.groups[kind] for kind in dict(self.columns)}
 
     def key(self, row: Row, column: Column) -> str:
         """The content hash of one cell. DataError if the row lacks it or the file cannot be read."""
         kind, name = column
-        cells: Mapping[str, Any] = {"image": row.images, "clip": row.clips, "mask": row.masks, "text": row.texts}[kind]
+        cells: Mapping[str, Any] = {**_pictured(row), "text": row.texts}[kind]
         if name not in cells:
             found = ", ".join(sorted(cells)) or "none"
-            raise DataError(f"{row.where or row.id}: no {kind} {name!r}, which the task needs; found: {found}")
+            what = "clip" if kind == "look" else kind
+            raise DataError(f"{row.where or row.id}: no {what} {name!r}, which the task needs; found: {found}")
         if kind == "text":
             return hashlib.sha256(cells[name].encode()).hexdigest()[:32]
         try:
@@ -105,7 +121,7 @@ class _Plan:
         kind, name = column
         if kind == "text":
             return row.texts[name]
-        ref: Any = {"image": row.images, "clip": row.clips, "mask": row.masks}[kind][name]
+        ref: Any = _pictured(row)[kind][name]
         try:
             return getattr(ref, READ[kind])(self.size)
         except OSError as error:
@@ -115,6 +131,8 @@ class _Plan:
         """Entries of cells of one kind, on the CPU in the stored type."""
         if kind == "clip":
             return [self._clip(cell) for cell in cells]
+        if kind == "look":
+            return self._looks([cell.frames[0] for cell in cells])
         if kind == "image":
             assert self.codec is not None
             stacked: Entry = self.codec.encode(torch.stack(cells))._asdict()
@@ -133,6 +151,18 @@ class _Plan:
         moments = {part: tensor.transpose(0, 1).contiguous() for part, tensor in self.codec.encode(shot.frames)._asdict().items()}
         return {**{part: tensor.detach().cpu().to(self.dtype) for part, tensor in moments.items()}, "joined": shot.joined.clone()}
 
+    def _looks(self, frames: list[Tensor]) -> list[Entry]:
+        """What the tower sees in first frames, (1 d), and the frames themselves in 8 bits."""
+        assert self.tower is not None
+        pixels = torch.stack(frames)
+        looks, eight = self.tower.encode(pixels).cpu().to(self.dtype), ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return [{"look": look.clone(), "frame": frame.clone()} for look, frame in zip(looks, eight, strict=True)]
+
+
+def _pictured(row: Row) -> dict[str, Mapping[str, Any]]:
+    """The cells that are read from files, by kind."""
+    return {"image": row.images, "clip": row.clips, "look": row.clips, "mask": row.masks}
+
 
 def encode_rows(
     rows: Sequence[Row],
@@ -147,14 +177,15 @@ def encode_rows(
     progress: Callable[[int, int], None] | None = None,
     on_bad_row: Literal["stop", "skip"] = "stop",
     ram_bytes: int = 512 << 20,
+    tower: Looker | None = None,
 ) -> EncodedRows:
-    """The rows as cached moments, text states and masks; encodes only what `folder` does not hold yet, each content once.
+    """The rows as cached moments, text states, looks and masks; encodes only what `folder` does not hold yet, each content once.
 
     size: edge of the images in pixels. dtype: how entries are stored. progress(done, total) counts entries that had to be encoded.
     Interrupted, it goes on where it stopped, with the same batches. Raises DataError that names file and row for a cell that
     is missing, unreadable or not finite (or skips its row: `EncodedRows.skipped`), for a damaged shard and for a full disk.
     """
-    plan = _Plan(rows, needs, size, codec, text, dtype)
+    plan = _Plan(rows, needs, size, codec, text, dtype, tower)
     stores = {kind: ShardStore(folder / group) for kind, group in plan.groups.items()}
     kept, skipped, addresses = _address(rows, plan, on_bad_row)
     missing: dict[str, dict[str, tuple[Row, Column]]] = {kind: {} for kind in stores}
@@ -251,9 +282,10 @@ def used_by(
     codec: ImageEncoder | None,
     text: WordEncoder | None,
     dtype: Literal["float32", "float16"] = "float32",
+    tower: Looker | None = None,
 ) -> dict[str, set[str]]:
     """The cache entries that these rows read, by group: what `gc` is to keep. Unreadable rows use nothing."""
-    plan = _Plan(rows, needs, size, codec, text, dtype)
+    plan = _Plan(rows, needs, size, codec, text, dtype, tower)
     used: dict[str, set[str]] = {group: set() for group in plan.groups.values()}
     for keys in _address(rows, plan, "skip")[2]:
         for (kind, _), key in zip(plan.columns, keys, strict=True):
@@ -308,6 +340,5 @@ def gc(folder: Path, used: Iterable[Mapping[str, set[str]]]) -> int:
 def _group_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(
-        path for path in folder.iterdir() if path.is_dir() and path.name.split("-")[0] in ("image", "clip", "mask", "text")
-    )
+    kinds = ("image", "clip", "look", "mask", "text")
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name.split("-")[0] in kinds)

@@ -16,7 +16,7 @@ from .shards import ShardStore
 
 __all__ = ["Column", "EncodedRows", "RawRows"]
 
-Column = tuple[str, str]  # kind ("image", "clip", "mask", "text") and name ("source")
+Column = tuple[str, str]  # kind ("image", "clip", "look", "mask", "text") and name ("source")
 
 
 class _Pool:
@@ -97,7 +97,7 @@ class EncodedRows:
     def batch(self, indices: Sequence[int]) -> Batch:
         """The rows at `indices`, float32 on the CPU."""
         picked = torch.as_tensor(list(indices), dtype=torch.long)
-        moments, tokens, masks, joined = {}, {}, {}, {}
+        moments, tokens, masks, joined, looks, pixels = {}, {}, {}, {}, {}, {}
         for (kind, name), index in self._index.items():
             taken = self._pools[kind].take(index[picked])
             if kind in ("image", "clip"):
@@ -105,6 +105,8 @@ class EncodedRows:
                 joined |= {name: taken["joined"]} if kind == "clip" else {}
             elif kind == "text":
                 tokens[name] = taken["tokens"]
+            elif kind == "look":
+                looks[name], pixels[name] = taken["look"], taken["frame"] / 127.5 - 1
             else:
                 masks[name] = taken["mask"]
         return Batch(
@@ -115,8 +117,10 @@ class EncodedRows:
             tokens,
             self.null,
             masks,
+            pixels,
             numbers={name: values[picked] for name, values in self.numbers.items()},
             joined=joined,
+            looks=looks,
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.errors import ShapeError
 from ..core.fingerprint import fingerprint_of
@@ -22,10 +23,12 @@ class Moments(NamedTuple):
 
 
 class Codec:
-    """A frozen AutoencoderKL. Never gives a gradient; everything that it returns is float32 whatever its own precision.
+    """A frozen AutoencoderKL, or AutoencoderKLTemporalDecoder. Never gives a gradient; all that it returns is float32 whatever its
+    own precision.
 
     factor: pixels along one edge of a latent cell (8 for Stable Diffusion). scaling: what brings latents to about unit variance.
     shift: subtracted before scaling; 0 for the Stable Diffusion family. batch: images that go through the network at once.
+    temporal: the decoder looks at a clip's frames together.
     """
 
     def __init__(self, vae: nn.Module, batch: int = 16) -> None:
@@ -36,6 +39,7 @@ class Codec:
         self.shift = float(getattr(config, "shift_factor", None) or 0.0)
         self.channels = int(config.latent_channels)
         self.factor = 2 ** (len(config.block_out_channels) - 1)
+        self.temporal = "num_frames" in inspect.signature(vae.forward).parameters
         self._fingerprint: str | None = None
 
     @property
@@ -75,19 +79,27 @@ class Codec:
         """What InstructPix2Pix concatenates: the mode, *not* scaled (Brooks et al. 2023; diffusers' training script)."""
         return moments.mean
 
-    @torch.no_grad()
     def decode(self, latents: Latents) -> Pixels:
         """Images in [-1, 1] of scaled latents."""
-        first = next(self.vae.parameters())
-        parts: list[Tensor] = []
-        for part in latents.split(self.batch):
-            parts.append(self.vae.decode(self.unscaled(part).to(first.device, first.dtype), return_dict=False)[0].float())  # type: ignore[operator]
-        return torch.cat(parts).clamp(-1, 1)
+        return torch.cat([self._decoded(part, 1) for part in latents.split(self.batch)])
 
-    def decode_clips(self, latents: VideoLatents) -> Videos:
-        """Clips in [-1, 1] of scaled latents, frame by frame."""
+    def decode_clips(self, latents: VideoLatents, chunk: int | None = None) -> Videos:
+        """Clips in [-1, 1] of scaled latents, frame by frame where the decoder is not temporal.
+
+        chunk: frames of a clip that a temporal decoder sees at once, all unless said; fewer need less memory.
+        """
+        if self.temporal:
+            clips = [clip.transpose(0, 1).split(chunk or len(clip[0])) for clip in latents]
+            return torch.stack([torch.cat([self._decoded(part, len(part)) for part in parts]) for parts in clips]).transpose(1, 2)
         frames = self.decode(latents.transpose(1, 2).flatten(0, 1))
         return frames.unflatten(0, (len(latents), -1)).transpose(1, 2)
+
+    @torch.no_grad()
+    def _decoded(self, latents: Latents, frames: int) -> Pixels:
+        """frames: how many a temporal decoder takes for one clip."""
+        first, more = next(self.vae.parameters()), {"num_frames": frames} if self.temporal else {}
+        inputs = self.unscaled(latents).to(first.device, first.dtype)
+        return self.vae.decode(inputs, return_dict=False, **more)[0].float().clamp(-1, 1)  # type: ignore[operator]
 
     def to(self, device: torch.device | str) -> Codec:
         """Moves the network; returns itself."""

@@ -46,6 +46,16 @@ class PipelineFolder:
         """A component's configuration."""
         return _read(self.component(name) / file)
 
+    def load(self, cls: Any, name: str, **settings: Any) -> Any:
+        """A component as `cls` of diffusers or transformers; DataError where it cannot be. settings: of its from_pretrained."""
+        folder = self.component(name)
+        try:
+            return cls.from_pretrained(str(folder), local_files_only=True, **settings)
+        except (OSError, ValueError, RuntimeError) as error:
+            pickled = [*folder.glob("*.bin")] and not [*folder.glob("*.safetensors")]
+            only = "; its weights are pickled, which is not read" if pickled else ""
+            raise DataError(f"{folder} cannot be loaded as {cls.__name__}{only}: {error}") from error
+
     def has(self, name: str) -> bool:
         """Whether the index names a component that is not null."""
         entry = self.index.get(name)

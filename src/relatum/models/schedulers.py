@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.errors import RecipeError
@@ -33,15 +33,17 @@ SAMPLERS = (
 )
 
 
-def build_scheduler(name: str, config: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Any:
-    """A fresh sampling scheduler of class `name` on the schedule of `config`; `options` override its settings.
+def build_scheduler(
+    name: str, config: Mapping[str, Any], options: Mapping[str, Any] | None = None, among: Sequence[str] = SAMPLERS
+) -> Any:
+    """A fresh sampling scheduler of class `name`, one of `among`, on the schedule of `config`; `options` override its settings.
 
     RecipeError for an unknown class or option, and for a value that the class refuses.
     """
     import diffusers
 
-    if name not in SAMPLERS:
-        raise RecipeError(f"no scheduler {name!r}{near(name, SAMPLERS)}")
+    if name not in among:
+        raise RecipeError(f"no scheduler {name!r}{near(name, among)}")
     cls: Any = getattr(diffusers, name)
     known = {k: p.default for k, p in inspect.signature(cls.__init__).parameters.items() if k not in ("self", "kwargs")}
     for key, value in (options or {}).items():

@@ -22,7 +22,7 @@ __all__ = ["Batch", "Episode", "Needs", "Task"]
 class Needs:
     """Columns of a row, by kind. numbers: of its facts. `optional_masks` are used where every row of the data set has them.
 
-    clips: frames at equal distances in time.
+    clips: frames at equal distances in time. looks: clips whose first frame the network looks at.
     """
 
     images: tuple[str, ...] = ()
@@ -30,6 +30,7 @@ class Needs:
     optional_masks: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     clips: tuple[str, ...] = ()
+    looks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Batch:
     """Encoded rows. moments: cached autoencoder moments by image or clip name, (b c h w) or (b c t h w).
 
     tokens: cached text states by text name; null: (1 n d). masks: on the latent grid. numbers: by name ("offset" in seconds).
-    joined: of clips, by name, which neighboring frames belong together.
-    pixels, texts: only for tasks that train the encoders themselves. where: file and row of each sample.
+    joined: of clips, by name, which neighboring frames belong together. looks: an image tower's tokens of clips' first frames.
+    pixels: of those frames. pixels, texts: also for tasks that train the encoders themselves. where: file and row of each sample.
     """
 
     ids: Sequence[str]
@@ -52,6 +53,7 @@ class Batch:
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numbers: Mapping[str, PerSample] = field(default_factory=dict)
     joined: Mapping[str, Joined] = field(default_factory=dict)
+    looks: Mapping[str, Tokens] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,6 +73,7 @@ class Batch:
             pixels=moved(self.pixels),
             numbers=moved(self.numbers),
             joined=moved(self.joined),
+            looks=moved(self.looks),
         )
 
 
