@@ -77,10 +77,17 @@ class Path(Protocol):
 class DiscretePath:
     """The DDPM family (Ho et al. 2020, eq. 4): alpha_t = sqrt(abar_t), sigma_t = sqrt(1 - abar_t), t uniform on the timesteps.
 
-    abar: cumulative product of 1 - beta, shape (timesteps,), float32, falling.
+    abar: cumulative product of 1 - beta, shape (timesteps,), float32, falling. shift: above 1 draws more of the noisy levels, a
+    uniform u becomes shift u / (1 + (shift - 1) u) (Esser et al. 2024, eq. 23). A clip shows its motion through noise that would
+    hide a picture, so that what its caption says of the motion is learned from the noisiest levels alone.
     """
 
     abar: Float[Tensor, "timesteps"]
+    shift: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shift < math.inf:
+            raise RecipeError(f"noise_shift is {self.shift}, expected a finite number above 0; 1 draws all levels alike")
 
     @classmethod
     def from_scheduler(cls, scheduler: Any) -> DiscretePath:
@@ -98,7 +105,9 @@ class DiscretePath:
 
     def draw(self, draws: Draws, frames: int = 0) -> NoiseLevel:
         count = len(self.abar)
-        return self.at((_uniform(draws, frames) * count).long().clamp_max(count - 1))
+        u = _uniform(draws, frames)
+        u = u if self.shift == 1 else self.shift * u / (1 + (self.shift - 1) * u)
+        return self.at((u * count).long().clamp_max(count - 1))
 
     @property
     def bins(self) -> tuple[float, float]:

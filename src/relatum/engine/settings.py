@@ -21,6 +21,7 @@ class TrainSettings:
     on_nonfinite: "stop" ends the run before the update (exit code 4); "skip" leaves the update out and counts it.
     checkpoints_total_limit: older ones are pruned once a newer one is whole. report_to: a tracker of accelerate; "auto" is
     TensorBoard where it is installed.
+    noise_shift: above 1 trains more on the noisy levels, see `core.path.DiscretePath`.
     step: another step function, "module:function" (see engine/step.py).
     """
 
@@ -36,6 +37,7 @@ class TrainSettings:
     adam_weight_decay: float = 1e-2
     adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
+    noise_shift: float = 1.0
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     use_ema: bool = False
     ema_decay: float = 0.9999
@@ -68,7 +70,7 @@ class TrainSettings:
 
     def _check_numbers(self) -> None:
         """Said positively, so that NaN fails too."""
-        for name in ("learning_rate", "max_grad_norm", "adam_epsilon"):
+        for name in ("learning_rate", "max_grad_norm", "noise_shift", "adam_epsilon"):
             if not 0 < getattr(self, name) < math.inf:
                 raise RecipeError(f"train.{name} is {getattr(self, name)}, expected a finite number above 0")
         for name in ("adam_beta1", "adam_beta2"):

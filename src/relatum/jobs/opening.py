@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import inspect
 import os
@@ -17,6 +18,8 @@ from torch import nn
 from ..core.draws import key_of
 from ..core.errors import DataError, RecipeError
 from ..core.load import near
+from ..core.path import DiscretePath
+from ..core.path import Path as NoisePath
 from ..core.registry import family, reader, task
 from ..data.columns import require
 from ..data.negatives.rows import with_negatives
@@ -174,7 +177,17 @@ def open_model(recipe: Recipe) -> Opened:
     frozen = copy.deepcopy(model.unet).eval().requires_grad_(False) if compared else None  # LoRA needs none: adapters off
     denoiser = model.denoiser(trained.without_adapters, frozen)
     denoiser.learned = blend.learned().to(device())
-    return Opened(model, trained, job, blend, DiffusionParts(denoiser, model.kind, model.path, job, blend, model.codec))
+    path = shifted(model.path, recipe.train.noise_shift)
+    return Opened(model, trained, job, blend, DiffusionParts(denoiser, model.kind, path, job, blend, model.codec))
+
+
+def shifted(path: NoisePath, shift: float) -> NoisePath:
+    """The path with more of its noisy levels drawn. RecipeError for one that has levels of its own."""
+    if shift == 1:
+        return path
+    if not isinstance(path, DiscretePath):
+        raise RecipeError(f"train.noise_shift: {type(path).__name__} draws levels of its own; leave it out")
+    return dataclasses.replace(path, shift=shift)
 
 
 def open_final(folder: Path, recipe: Recipe) -> tuple[StableDiffusion, Task]:
