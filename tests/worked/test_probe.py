@@ -17,10 +17,11 @@ from relatum.engine.step import DiffusionParts, diffusion_step
 from relatum.models.codec import Moments
 from relatum.models.families.stable_diffusion import StableDiffusion
 from relatum.models.families.tuned import ProbedSettings
-from relatum.models.probe import Probe, Probed, ProbeSettings, features_of, load_probe, new_probe, places, save_probe
+from relatum.models.probe import Probe, Probed, ProbeSettings, load_probe, new_probe, places, save_probe
 from relatum.models.tiny import tiny_stable_diffusion
 from relatum.models.trainable import Trainable, make_trainable
 from relatum.objectives.blend import read_blend
+from relatum.probes.outputs import outputs_of
 from relatum.tasks.base import Batch
 from relatum.tasks.image import Image
 
@@ -86,14 +87,16 @@ def test_features_are_the_blocks_own_and_the_hook_is_gone() -> None:
     """mid_block of a UNet whose mid block gives ones: ones are what is read, and only within the with-block."""
     model, _ = model_and_batch()
     latents, null = torch.zeros(1, 4, 8, 8), model.text.null
-    with features_of(model.unet, "mid_block") as found:
+    with outputs_of(model.unet, ["mid_block"]) as found:
         model.unet(latents, 5, encoder_hidden_states=null)
-    model.unet(latents, 5, encoder_hidden_states=null)
-    assert [tuple(f.shape) for f in found] == [(1, 32, 4, 4)]
-    with features_of(model.unet, "down_blocks.0") as first:  # gives a tuple
+    kept = found["mid_block"]
+    model.unet(latents + 1, 5, encoder_hidden_states=null)
+    assert found["mid_block"] is kept
+    assert tuple(kept.shape) == (1, 32, 4, 4)
+    with outputs_of(model.unet, ["down_blocks.0"]) as first:  # gives a tuple
         model.unet(latents, 5, encoder_hidden_states=null)
-    assert first[0].shape[1] == 16
-    with pytest.raises(RecipeError, match="no block 'middle'"), features_of(model.unet, "middle"):
+    assert first["down_blocks.0"].shape[1] == 16
+    with pytest.raises(RecipeError, match=r"no block 'middle'.*mid_block"), outputs_of(model.unet, ["middle"]):
         pass
 
 

@@ -116,6 +116,7 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
         unasked.chosen,
         {key: _screen(judge, unasked) for key, judge in parts.blend.screens.items()} if moment.training else {},
         parts.blend.features,
+        parts.blend.attends,
     )
     outcome = dataclasses.replace(unasked, predictions=parts.network(noisy, level, episode.conditionings, asks, plan))
     judged = parts.blend(outcome, moment.updates, moment.measure)

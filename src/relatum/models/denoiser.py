@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import RecipeError
 from ..core.outcome import Ask
 from ..core.path import NoiseLevel, expand
 from ..core.prediction import Parametrization, Prediction
 from ..core.shapes import Chosen, Latents, Stacked, Tokens, Told
+from ..probes.entropy import Look, attention_layers, entropies_of, looks_of
+from ..probes.outputs import outputs_of
 from .calls import Call, call_image
 
 __all__ = ["Conditioning", "Denoiser", "Plan", "Screen"]
@@ -40,13 +43,15 @@ class Plan:
 
     noisy: inputs of the views that look at another picture. chosen: the samples that a view is asked for; rows of the others are 0.
     screens: of views that are first answered without gradient; the function then says for which samples it matters, and only
-    those are asked again, with gradient. features: layers whose outputs go with the matched prediction.
+    those are asked again, with gradient. features: layers whose outputs go with the matched prediction. attention: regular
+    expressions of the attention layers whose entropies do.
     """
 
     noisy: Mapping[str, Latents] = field(default_factory=dict)
     chosen: Mapping[str, Chosen] = field(default_factory=dict)
     screens: Mapping[str, Screen] = field(default_factory=dict)
     features: tuple[str, ...] = ()
+    attention: tuple[str, ...] = ()
 
 
 PLAIN = Plan()
@@ -125,19 +130,19 @@ class Denoiser(nn.Module):
         stacked, tokens = _stack(inputs, rows), _stack([view.tokens for view in views], rows)
         sizes = [len(noisy) if chosen is None else int(chosen.sum()) for chosen in rows]
         mode = self._reference() if model == "reference" else nullcontext(self.network)
-        heard: dict[str, Tensor] = {}
+        seen: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
         if len(stacked):
-            listening = plan.features if asks[0].key == "matched" else ()
-            learning = grad and torch.is_grad_enabled()
-            with mode as network, torch.set_grad_enabled(learning), _listening(network, listening, heard):
+            listening = plan if asks[0].key == "matched" else PLAIN
+            with mode as network, torch.set_grad_enabled(grad and torch.is_grad_enabled()):
                 times = _stack([level.time] * len(asks), rows)
-                raw = self.call(network, stacked, times, tokens, numbers)
+                with outputs_of(network, listening.features) as outputs, _attending(network, listening) as looks:
+                    raw = self.call(network, stacked, times, tokens, numbers)
+                seen = {name: output[: sizes[0]] for name, output in outputs.items()}, entropies_of(looks, sizes[0], len(stacked))
         else:
             raw = noisy[:0]
         parts = [_spread(part, chosen) for part, chosen in zip(raw.split(sizes), rows, strict=True)]
-        features = {name: output[: sizes[0]] for name, output in heard.items()}
         return {
-            ask.key: Prediction(part, x, level, self.kind, features if ask.key == "matched" else {})
+            ask.key: Prediction(part, x, level, self.kind, *(seen if ask.key == "matched" else ()))
             for ask, part, x in zip(asks, parts, starts, strict=True)
         }
 
@@ -164,16 +169,12 @@ def _spread(part: Tensor, chosen: Chosen | None) -> Tensor:
     return part.new_zeros(len(chosen), *part.shape[1:]).index_put((chosen.nonzero()[:, 0],), part)
 
 
-@contextmanager
-def _listening(network: nn.Module, layers: Sequence[str], into: dict[str, Tensor]) -> Iterator[None]:
-    """Keeps what these layers give while the network runs."""
-
-    def keep(name: str) -> Callable[..., None]:
-        return lambda module, inputs, output: into.update({name: output[0] if isinstance(output, tuple) else output})
-
-    handles = [network.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _attending(network: nn.Module, plan: Plan) -> AbstractContextManager[dict[str, Look]]:
+    """Listens to the attention layers that the plan names. RecipeError where the network has none of them."""
+    if plan.attention and not attention_layers(network, plan.attention):
+        known = [name for name in attention_layers(network, ("",)) if name.endswith("attn1")]
+        raise RecipeError(
+            f"an objective attends to {', '.join(plan.attention)}, and no attention layer of this network has such a name; "
+            f"it has {', '.join(known[:4]) or 'none'}"
+        )
+    return looks_of(network, plan.attention) if plan.attention else nullcontext({})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,9 +19,10 @@ from ..core.load import load
 from ..core.path import NoiseLevel
 from ..core.prediction import Prediction
 from ..core.shapes import Latents, Tokens
+from ..probes.outputs import outputs_of
 from .denoiser import Denoiser
 
-__all__ = ["Probe", "ProbeSettings", "Probed", "Seen", "features_of", "load_probe", "new_probe", "places", "save_probe"]
+__all__ = ["Probe", "ProbeSettings", "Probed", "Seen", "load_probe", "new_probe", "places", "save_probe"]
 
 _WEIGHTS, _ABOUT = "probe.safetensors", "probe.json"
 
@@ -142,42 +141,24 @@ class Probed(nn.Module):
         """tokens: what the UNet is told. The features from sample `read` on are read; captions: what they are matched with."""
         denoiser = self.denoiser if self.tuned else self._frozen[0]
         unet: Any = denoiser.network
-        with torch.set_grad_enabled(self.tuned and torch.is_grad_enabled()), features_of(unet, self.probe.settings.block) as found:
+        block = self.probe.settings.block
+        with torch.set_grad_enabled(self.tuned and torch.is_grad_enabled()), outputs_of(unet, (block,)) as found:
             raw = unet(noisy, level.time, encoder_hidden_states=tokens, return_dict=False)[0]
-        pictures = None if captions is None else self.probe.pictures(found[0][read:].float())
+        pictures = None if captions is None else self.probe.pictures(found[block][read:].float())
         texts = None if captions is None else self.probe.texts(captions)
         return Seen(Prediction(raw, noisy, level, denoiser.kind), pictures, texts, self.probe.scale)
-
-
-@contextmanager
-def features_of(unet: nn.Module, block: str) -> Iterator[list[Tensor]]:
-    """Within, every forward pass of `unet` appends what its module `block` gives, (b c h w). RecipeError for an unknown module."""
-    try:
-        module = unet.get_submodule(block)
-    except AttributeError as error:
-        known = [name for name, _ in unet.named_children()]
-        raise RecipeError(f"probe: the UNet has no block {block!r}; its parts are {', '.join(known)}") from error
-    found: list[Tensor] = []
-
-    def keep(module: nn.Module, given: Any, out: Any) -> None:
-        found.append(out[0] if isinstance(out, tuple) else out)
-
-    handle = module.register_forward_hook(keep)
-    try:
-        yield found
-    finally:
-        handle.remove()
 
 
 @torch.no_grad()
 def new_probe(unet: Any, settings: ProbeSettings, null: Tokens) -> Probe:
     """A fresh probe for that UNet, weights from torch's global generator. null: (1 n d) states of the empty caption."""
     device, edge = null.device, 8 * 2 ** len(unet.config.block_out_channels)
-    with features_of(unet, settings.block) as found:
+    with outputs_of(unet, (settings.block,)) as found:
         unet(torch.zeros(1, unet.config.in_channels, edge, edge, device=device), 0, encoder_hidden_states=null)
-    if found[0].dim() != 4:
-        raise RecipeError(f"probe: {settings.block!r} gives a tensor of shape {tuple(found[0].shape)}, expected a map (b c h w)")
-    return Probe(settings, found[0].shape[1], null.shape[2])
+    map_ = found[settings.block]
+    if map_.dim() != 4:
+        raise RecipeError(f"probe: {settings.block!r} gives a tensor of shape {tuple(map_.shape)}, expected a map (b c h w)")
+    return Probe(settings, map_.shape[1], null.shape[2])
 
 
 def save_probe(probe: Probe, folder: Path, **about: str) -> None:

@@ -147,6 +147,11 @@ class Blend:
         """Layers of the network that some objective listens to."""
         return tuple(dict.fromkeys(name for t in self.terms.values() for name in getattr(t.objective, "features", ())))
 
+    @property
+    def attends(self) -> tuple[str, ...]:
+        """Regular expressions of the attention layers whose entropies some objective reads."""
+        return tuple(dict.fromkeys(name for t in self.terms.values() for name in getattr(t.objective, "attends", ())))
+
     def __call__(self, outcome: Outcome, step: int = 0, measure_balance: bool = False) -> Judgement:
         """step: updates made so far, for warm-ups. measure_balance: measure every term's gradient, not only the capped ones'.
 

@@ -1,0 +1,1 @@
+"""Probes: what happens inside a network while it runs, seen without changing it."""
