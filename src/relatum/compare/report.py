@@ -12,12 +12,13 @@ from jinja2 import Environment, StrictUndefined, Template
 from ..atomic import write_text
 from ..page import CONTENT_POLICY, style
 from . import animations, charts, figures
+from .divergence import Divergence, diverged_words, surviving
 from .schema import Agreement, Chart, Cost, Difference, Estimate, Measure, Point, Report, to_json
 from .verdict import cost_ratio
 
 __all__ = ["CONTENT_POLICY", "html_of", "markdown_of", "write_report"]
 
-GLYPHS = {"better": "▲", "worse": "▼", "no worse": "≈", "no evidence": "○"}
+GLYPHS = {"better": "▲", "worse": "▼", "no worse": "≈", "no evidence": "○", "diverged": "✕"}
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -55,6 +56,7 @@ class View:
         self.controls = list(dict.fromkeys(control.arm for control in report.controls))
         self.source_table = [measure for measure in report.measures if measure.source_table]
         self.other = [measure for measure in report.measures if not measure.source_table]
+        self.lost = list(filter(None, (diverged_words(arm, report.seeds, report.divergences) for arm in self.arms)))
         self._cells = {(e.arm, e.metric): e for e in (*report.controls, *report.estimates)}
 
     @property
@@ -68,6 +70,21 @@ class View:
 
     def glyph(self, difference: Difference) -> str:
         return GLYPHS[difference.verdict]
+
+    def heading(self, arm: str) -> str:
+        """What stands under an arm's name in tables: over how many seeds it is, where some diverged."""
+        left = len(surviving(arm, self.report.seeds, self.report.divergences))
+        return "" if left == len(self.report.seeds) else f"{left} of {len(self.report.seeds)} seeds" if left else "diverged"
+
+    def caveats(self, difference: Difference) -> list[str]:
+        """What a verdict must not be read without."""
+        both = (difference.arm, difference.baseline)
+        lost = [diverged_words(arm, self.report.seeds, self.report.divergences) for arm in both]
+        return [*(["seed-limited"] if difference.seed_limited else []), *(words.partition(" (")[0] for words in lost if words)]
+
+    def verdict(self, difference: Difference) -> str:
+        caveats = ", ".join(self.caveats(difference))
+        return f"{self.glyph(difference)} {difference.verdict}{f' ({caveats})' if caveats else ''}"
 
     def ratio(self, arm: str) -> str:
         return self._times(cost_ratio(self.report.cost.get(arm), self.report.cost.get(self.arms[0])))
@@ -94,6 +111,9 @@ class View:
 
     def direction(self, measure: Measure | Chart) -> str:
         return {"higher": "higher is better", "lower": "lower is better", "neither": "describes"}[measure.better]
+
+    def update(self, found: Divergence) -> str:
+        return figures.NONE if found.update is None else str(found.update)
 
     def arrow(self, measure: Measure | Chart) -> str:
         return {"higher": "↑", "lower": "↓", "neither": "·"}[measure.better]
@@ -149,7 +169,8 @@ def markdown_of(report: Report) -> str:
     lines += [_plain(report.description), ""] if report.description else []
     for d in view.verdicts:
         facts = f"{view.step(d)} ({view.limits(d)}), {d.seeds} seeds, step cost {view.ratio(d.arm)}"
-        lines += [f"**{view.glyph(d)} {d.verdict}{' (seed-limited)' if d.seed_limited else ''}**: {_plain(d.words)}", "", facts, ""]
+        lines += [f"**{_plain(view.verdict(d))}**: {_plain(d.words)}", "", facts, ""]
+    lines += _diverged(view)
     for title, measures in ((report.source_title, view.source_table), ("Measures", view.other)):
         if measures:
             lines += [f"## {_plain(title)}", "", *_estimates(view, measures), ""]
@@ -186,19 +207,28 @@ def _estimates(view: View, measures: Sequence[Measure]) -> list[str]:
         return view.value(found) + (f" ({limits})" if limits else "")
 
     rows = [[_plain(f"{view.with_unit(m)} {view.arrow(m)}"), *(cell(arm, m.metric) for arm in columns)] for m in measures]
-    return _table(["", *map(_plain, columns)], rows)
+    heads = [f"{arm} ({found})" if (found := view.heading(arm)) else arm for arm in columns]
+    return _table(["", *map(_plain, heads)], rows)
+
+
+def _diverged(view: View) -> list[str]:
+    found = view.report.divergences
+    if not found:
+        return []
+    rows = [[_plain(one.arm), str(one.seed), view.update(one), _plain(one.reason), _plain(one.post_mortem)] for one in found]
+    lines = ["## Diverged", "", *(f"- {_plain(line)}" for line in view.lost), ""]
+    return [*lines, *_table(["arm", "seed", "update", "reason", "post-mortem"], rows), ""]
 
 
 def _difference_cells(view: View, d: Difference) -> list[str]:
     tests = [figures.p_value(p) for p in (d.p_sign_flip, d.p_holm, d.p_wilcoxon, d.p_mcnemar)]
-    verdict = f"{view.glyph(d)} {d.verdict}{' (seed-limited)' if d.seed_limited else ''}"
     return [
         _plain(view.with_unit(view.measures[d.metric])),
         view.step(d),
         view.limits(d),
         *(_plain(p) for p in tests),
         figures.number(d.superiority, 2),
-        verdict,
+        _plain(view.verdict(d)),
     ]
 
 

@@ -13,6 +13,7 @@ from ..core.errors import DataError, RelatumError
 from ..core.load import load
 from .animations import Film, Reel, Reels, picture, png_size
 from .charts import Chart, Curve, Point
+from .divergence import Divergence
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -22,6 +23,7 @@ __all__ = [
     "Cost",
     "Curve",
     "Difference",
+    "Divergence",
     "Estimate",
     "Film",
     "Grid",
@@ -115,7 +117,7 @@ class Difference:
     p_mcnemar: float | None = None
     superiority: float | None = None
     undefined: int = 0
-    verdict: Literal["better", "no worse", "no evidence", "worse"] = "no evidence"
+    verdict: Literal["better", "no worse", "no evidence", "worse", "diverged"] = "no evidence"
     words: str = ""
     seed_limited: bool = False
     note: str = ""
@@ -199,7 +201,8 @@ class Grid:
 class Report:
     """One comparison. arms[0] is the baseline. headline: the metric declared in advance. controls: estimates that no arm made
     (copying the source, the codec's round trip of the target, the real target), under the control's name as `arm`.
-    source_title: the heading of the table of measures that have `source_table`."""
+    divergences: trials that broke off; estimates are of the others. source_title: the heading of the table of measures that have
+    `source_table`."""
 
     name: str
     created: str
@@ -222,6 +225,7 @@ class Report:
     description: str = ""
     charts: tuple[Chart, ...] = ()
     reels: tuple[Reels, ...] = ()
+    divergences: tuple[Divergence, ...] = ()
     source_title: str = "The source's table"
     schema_version: int = SCHEMA_VERSION
 
@@ -237,7 +241,8 @@ class Report:
                 raise DataError(f"report {self.name!r}: metric {metric!r} has no entry in measures; known: {sorted(metrics)}")
         used = [*(e.arm for e in self.estimates), *(d.arm for d in self.differences), *(d.baseline for d in self.differences)]
         drawn = [curve.arm for chart in self.charts for curve in chart.curves if not curve.control]
-        for arm in [*used, *drawn, *self.loss_by_level, *self.cost]:
+        broken = [found.arm for found in self.divergences]
+        for arm in [*used, *drawn, *broken, *self.loss_by_level, *self.cost]:
             if arm not in arms:
                 raise DataError(f"report {self.name!r}: {arm!r} is not one of its arms; known: {sorted(arms)}")
 

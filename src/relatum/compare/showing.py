@@ -36,34 +36,45 @@ def grids_of(o: Outcomes) -> tuple[Grid, ...]:
     """Held-out edits, or pictures, of every arm."""
     if isinstance(o.suite, Rollouts):
         return ()
-    seed, rows = o.recipe.compare.seeds[0], []
+    seed, arms, rows = *_shown(o), []
     for i, row in enumerate(o.suite.rows[: o.recipe.compare.grid_rows]):
         images = {n: row.images[n].pixels(o.suite.size) for n in ("source", "target") if n in row.images}
-        images |= {arm: o.made[arm, seed][i] for arm in o.arms}
+        images |= {arm: o.made[arm, seed][i] for arm in arms}
         captions = {k: v for k, v in row.texts.items() if k != "instruction"}
         pictures = {name: picture(png_bytes(pixels)) for name, pixels in images.items()}
         rows.append(Row(row.id, row.texts.get("instruction", ""), captions, pictures))
     columns = tuple(n for n in ("source", "target") if rows and n in rows[0].images)
-    note = f"Seed {seed}; every arm starts from the same noise. The first rows, not chosen."
-    return (Grid("Held-out edits", (*columns, *o.arms), tuple(rows), note),)
+    note = f"Seed {seed}; every arm starts from the same noise. The first rows, not chosen.{_missing(o)}"
+    return (Grid("Held-out edits", (*columns, *arms), tuple(rows), note),)
+
+
+def _shown(o: Outcomes) -> tuple[int, list[str]]:
+    """The seed whose results are shown, and the arms that did not diverge with it."""
+    return o.shown, [arm for arm in o.arms if o.shown in o.seeds(arm)]
+
+
+def _missing(o: Outcomes) -> str:
+    """A sentence on the arms that are not shown; nothing where all are."""
+    lost = [arm for arm in o.arms if o.shown not in o.seeds(arm)]
+    return f" Not shown: {', '.join(lost)}, which diverged with this seed." if lost else ""
 
 
 def reels_of(o: Outcomes) -> tuple[Reels, ...]:
     """Rollouts of every arm from the same first frame and noise, the real video beside them where it is known."""
     if not isinstance(o.suite, Rollouts):
         return ()
-    seed, rows, shown = o.recipe.compare.seeds[0], [], o.recipe.compare.grid_rows
+    seed, arms, rows, shown = *_shown(o), [], o.recipe.compare.grid_rows
     truth = o.suite.truth(o.suite.rows[:shown])
     every = math.ceil((o.suite.steps + 1) * min(o.suite.size, LARGEST) / WIDEST)
     for i, row in enumerate(o.suite.rows[:shown]):
         rate = 1 / float(o.recipe.rollout.offset or row.facts.get("offset", 1.0))
         rate = min(max(rate, 2.0), 12.0)  # as one can watch
         videos = {} if truth is None else {"real": truth[i]}
-        videos |= {arm: o.made[arm, seed][i] for arm in o.arms}
+        videos |= {arm: o.made[arm, seed][i] for arm in arms}
         films = {name: film_of(_small(video.transpose(0, 1)[::every]), rate) for name, video in videos.items()}
         rows.append(Reel(row.id, row.texts.get("instruction", ""), {}, films))
-    columns = (*(["real"] if truth is not None else []), *o.arms)
-    thinned = f" Every {every}th frame." if every > 1 else ""
+    columns = (*(["real"] if truth is not None else []), *arms)
+    thinned = (f" Every {every}th frame." if every > 1 else "") + _missing(o)
     note = f"Seed {seed}; all arms continue the same first frame with the same noise. The first rows, not chosen.{thinned}"
     return (Reels("Rollouts", columns, tuple(rows), note),)
 
@@ -77,18 +88,18 @@ def _small(video: Tensor) -> Tensor:
 def charts_of(o: Outcomes, bootstrap: Bootstrap) -> tuple[Chart, ...]:
     """A chart for every value that some metric keeps by frame: a curve an arm and a control, with 95 % intervals."""
     few = dataclasses.replace(bootstrap, resamples=min(CURVE_RESAMPLES, bootstrap.resamples))
-    alone = dataclasses.replace(few, seeds=1)
-    first = next(iter(o.evaluations.values()))
-    seeds, ids = o.recipe.compare.seeds, [row.id for row in o.suite.rows]
+    over = {count: dataclasses.replace(few, seeds=count) for count in {1, *(len(o.seeds(arm)) for arm in o.arms)} - {0}}
+    first, ids = o.first, [row.id for row in o.suite.rows]
+    alive = {arm: o.of(arm) for arm in o.arms if o.seeds(arm)}
     kinds = {name: o.recipe.evaluate.settings.get(name, {}).get("kind", name) for name in o.recipe.evaluate.metrics}
     charts = []
     for name in shown_series(first.series, kinds):
-        arms = [_curve(arm, [o.evaluations[arm, seed] for seed in seeds], name, ids, few) for arm in o.arms]
+        arms = [_curve(arm, found, name, ids, over[len(found)]) for arm, found in alive.items()]
         with_it = {control: e for control, e in o.controls.items() if name in e.series}
-        others = [_curve(control, [evaluation], name, ids, alone, True) for control, evaluation in with_it.items()]
+        others = [_curve(control, [evaluation], name, ids, over[1], True) for control, evaluation in with_it.items()]
         charts.append(_chart(name.replace(".", ": ", 1), name, better_of(name, kinds), SERIES, [*arms, *others]))
     for name in first.curves:
-        arms = [_set_curve(arm, [o.evaluations[arm, seed] for seed in seeds], name) for arm in o.arms]
+        arms = [_set_curve(arm, found, name) for arm, found in alive.items()]
         others = [_set_curve(control, [e], name, True) for control, e in o.controls.items() if name in e.curves]
         charts.append(_chart(first.labels[name], name, first.directions.get(name, "neither"), SETS, [*arms, *others]))
     return tuple(charts)

@@ -9,7 +9,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..atomic import make_folder, needs_disk, temporary
+from ..core.errors import Diverged
 from ..data.others import with_random_texts
 from ..jobs.asking import Asked, ask_all, open_benchmarks
 from ..jobs.opening import encode, open_final, open_model, open_task
@@ -26,6 +27,7 @@ from ..jobs.suites import open_suite
 from ..jobs.training import cache_folder, is_finished, open_data, signature, train_recipe
 from ..metrics.evaluate import Evaluation
 from ..recipe import Recipe, recipe_from
+from .divergence import Divergence, divergence_of, write_divergence
 
 __all__ = ["asked_of", "made_by", "run_trials", "trial_folder"]
 
@@ -36,30 +38,48 @@ def trial_folder(folder: Path, arm: str, seed: int) -> Path:
     return folder / "arms" / arm / f"seed-{seed}"
 
 
-def run_trials(recipe: Recipe, folder: Path, trials: Sequence[Trial], quiet: bool, say: Callable[[str], None]) -> None:
-    """Trains every (arm, seed) that is not finished; what a trial raises ends the comparison, and the same command goes on.
+def run_trials(recipe: Recipe, folder: Path, trials: Sequence[Trial], quiet: bool, say: Callable[[str], None]) -> list[Divergence]:
+    """Trains every (arm, seed) that has not ended; gives those that diverged, which is an end like any other.
 
-    Arms that differ in inference alone are trained once.
+    What else a trial raises ends the comparison; the same command goes on. Arms that differ in inference alone are trained once.
     """
     words = {trial: f"arm {trial[0]}, seed {trial[1]} ({i} of {len(trials)})" for i, trial in enumerate(trials, 1)}
-    same = _originals(recipe, trials)
-    todo = [trial for trial in trials if trial not in same and not is_finished(trial_folder(folder, *trial))]
+    signatures = {trial: signature(recipe.arm(*trial)) for trial in trials}
+    same = _originals(signatures)
+
+    def diverged(trial: Trial) -> Divergence | None:
+        return divergence_of(trial_folder(folder, *trial), *trial, signatures[trial], folder)
+
+    def ended(trial: Trial) -> bool:
+        return is_finished(trial_folder(folder, *trial)) or diverged(trial) is not None
+
+    def end(trial: Trial, trained: str = "") -> None:
+        found = diverged(trial)
+        if found is not None:
+            at = "" if found.update is None else f" at update {found.update}"
+            say(f"{words[trial]}: diverged{at}; the other trials go on")
+        elif trained:
+            say(f"{trained} {words[trial]}")
+
+    todo = [trial for trial in trials if trial not in same and not ended(trial)]
     if recipe.compare.workers == 1:
-        _in_turn(recipe, folder, todo, quiet, lambda trial: say(words[trial]))
+        _in_turn(recipe, folder, todo, quiet, lambda trial: say(words[trial]), end)
     else:
-        _side_by_side(recipe, folder, todo, lambda trial: say(f"trained {words[trial]}"))
+        _side_by_side(recipe, folder, todo, lambda trial: end(trial, "trained"))
     for trial, original in same.items():
-        if not is_finished(trial_folder(folder, *trial)):
+        if not ended(trial):
             _copy(trial_folder(folder, *original), trial_folder(folder, *trial))
             say(f"{words[trial]}: trained as arm {original[0]}")
+    finished = [trial for trial in trials if is_finished(trial_folder(folder, *trial))]
+    return [found for trial in trials if trial not in finished and (found := diverged(trial)) is not None]
 
 
-def _originals(recipe: Recipe, trials: Sequence[Trial]) -> dict[Trial, Trial]:
+def _originals(signatures: Mapping[Trial, str]) -> dict[Trial, Trial]:
     """For each trial that an earlier one is trained like, that one."""
     first: dict[str, Trial] = {}
     same: dict[Trial, Trial] = {}
-    for trial in trials:
-        original = first.setdefault(signature(recipe.arm(*trial)), trial)
+    for trial, mine in signatures.items():
+        original = first.setdefault(mine, trial)
         if original != trial:
             same[trial] = original
     return same
@@ -76,7 +96,9 @@ def _copy(source: Path, target: Path) -> None:
         beside.rename(target)
 
 
-def _in_turn(recipe: Recipe, folder: Path, todo: Sequence[Trial], quiet: bool, begin: Callable[[Trial], None]) -> None:
+def _in_turn(
+    recipe: Recipe, folder: Path, todo: Sequence[Trial], quiet: bool, begin: Callable[[Trial], None], end: Callable[[Trial], None]
+) -> None:
     if not todo:
         return
     first = recipe.arm(*todo[0])
@@ -85,7 +107,8 @@ def _in_turn(recipe: Recipe, folder: Path, todo: Sequence[Trial], quiet: bool, b
         begin(trial)
         arm = recipe.arm(*trial)
         shared = data if (arm.task, _encoders(arm)) == (first.task, _encoders(first)) else None
-        train_recipe(arm, trial_folder(folder, *trial), shared, quiet)
+        _trained(arm, trial_folder(folder, *trial), shared, quiet)
+        end(trial)
 
 
 def _side_by_side(recipe: Recipe, folder: Path, todo: Sequence[Trial], end: Callable[[Trial], None]) -> None:
@@ -101,6 +124,16 @@ def _side_by_side(recipe: Recipe, folder: Path, todo: Sequence[Trial], end: Call
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _trained(recipe: Recipe, folder: Path, data: Any, quiet: bool) -> bool:
+    """Whether the trial's training came to its end; where it diverged, its folder says so."""
+    try:
+        train_recipe(recipe, folder, data, quiet)
+    except Diverged as error:
+        write_divergence(folder, error, signature(recipe))
+        return False
+    return True
 
 
 def _encoders(recipe: Recipe) -> dict[str, Any]:
@@ -139,6 +172,7 @@ def _train(table: dict[str, Any], place: str, folder: str, name: str, seed: int)
     """One trial with what it makes of the suite, in a process of its own."""
     recipe = recipe_from(table, Path(place)).arm(name, seed)
     data = open_data(recipe, open_model(recipe))
-    train_recipe(recipe, Path(folder), data, quiet=True)
+    if not _trained(recipe, Path(folder), data, quiet=True):
+        return
     made_by(recipe, Path(folder), open_suite(recipe, open_task(recipe), data.rows.test, data.test))
     asked_of(recipe, Path(folder), open_benchmarks(recipe))
