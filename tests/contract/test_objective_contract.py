@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import relatum.objectives  # noqa: F401  registers them
-from relatum.core.errors import RecipeError
+from relatum.core.errors import RecipeError, ShapeError
 from relatum.core.outcome import Objective, Outcome
 from relatum.core.prediction import Parametrization
 from relatum.core.registry import objective
@@ -29,6 +29,16 @@ FORMS = [
     for settings in ({}, {"faithful": True})
     if not settings or "faithful" in {f.name for f in dataclasses.fields(objective.classes[name])}
 ]
+
+CLIPS = [form for form in FORMS if getattr(objective.classes[form.values[0]], "needs_clips", False)]
+CLIP = (3, 5, 4, 4)  # c t h w
+
+
+def made(name: str, **settings: Any) -> tuple[Outcome, dict[str, Tensor]]:
+    """An outcome that this objective can judge: of clips where it needs them, and of those one in three has a cut."""
+    if not getattr(objective.classes[name], "needs_clips", False):
+        return make_outcome(**settings)
+    return make_outcome(shape=CLIP, **{"joined": [[i % 3 != 1 or step != 2 for step in range(4)] for i in range(6)], **settings})
 
 
 def build(name: str, settings: dict[str, Any]) -> Objective:
@@ -51,7 +61,7 @@ def test_some_are_registered() -> None:
 @pytest.mark.parametrize(("name", "settings"), FORMS)
 @pytest.mark.parametrize("kind", list(Parametrization))
 def test_one_finite_number_a_sample(name: str, settings: dict[str, Any], kind: Parametrization) -> None:
-    outcome, _ = make_outcome(kind=kind)
+    outcome, _ = made(name, kind=kind)
     loss = build(name, settings)(outcome)
     assert loss.shape == (6,)
     assert loss.dtype == torch.float32
@@ -61,13 +71,13 @@ def test_one_finite_number_a_sample(name: str, settings: dict[str, Any], kind: P
 @pytest.mark.parametrize(("name", "settings"), FORMS)
 def test_samples_differ(name: str, settings: dict[str, Any]) -> None:
     """A batch mean handed to every sample passes every other test of shape."""
-    outcome, _ = make_outcome()
+    outcome, _ = made(name)
     assert build(name, settings)(outcome).unique().numel() > 1
 
 
 @pytest.mark.parametrize(("name", "settings"), FORMS)
 def test_order_of_the_batch_does_not_matter(name: str, settings: dict[str, Any]) -> None:
-    outcome, _ = make_outcome()
+    outcome, _ = made(name)
     order = [3, 0, 5, 4, 1, 2]
     torch.testing.assert_close(
         build(name, settings)(outcome)[order], build(name, settings)(take(outcome, order)), rtol=1e-4, atol=1e-5
@@ -76,7 +86,7 @@ def test_order_of_the_batch_does_not_matter(name: str, settings: dict[str, Any])
 
 @pytest.mark.parametrize(("name", "settings"), FORMS)
 def test_gradient_reaches_exactly_the_views_it_asks_for(name: str, settings: dict[str, Any]) -> None:
-    outcome, raws = make_outcome()
+    outcome, raws = made(name)
     term = build(name, settings)
     reached = {view for view, g in gradients(term(outcome).sum(), raws).items() if g.abs().sum() > 0}
     assert reached == {ask.key for ask in term.asks if ask.grad and ask.model == "student"}
@@ -84,7 +94,7 @@ def test_gradient_reaches_exactly_the_views_it_asks_for(name: str, settings: dic
 
 @pytest.mark.parametrize(("name", "settings"), FORMS)
 def test_reads_only_the_views_it_asks_for(name: str, settings: dict[str, Any]) -> None:
-    outcome, _ = make_outcome()
+    outcome, _ = made(name)
     term = build(name, settings)
     term(only(outcome, asked(term)))
 
@@ -92,14 +102,14 @@ def test_reads_only_the_views_it_asks_for(name: str, settings: dict[str, Any]) -
 @pytest.mark.parametrize(("name", "settings"), FORMS)
 def test_a_sample_is_judged_by_its_own_prediction(name: str, settings: dict[str, Any]) -> None:
     for sample in (0, 4):
-        outcome, raws = make_outcome()
+        outcome, raws = made(name)
         for g in gradients(build(name, settings)(outcome)[sample], raws).values():
             assert g[[i for i in range(6) if i != sample]].abs().sum() == 0
 
 
 @pytest.mark.parametrize(("name", "settings"), FORMS)
 def test_leaves_its_input_alone(name: str, settings: dict[str, Any]) -> None:
-    outcome, raws = make_outcome()
+    outcome, raws = made(name)
     before = [x.detach().clone() for x in (outcome.clean, outcome.noise, *outcome.anchors.values(), *raws.values())]
     build(name, settings)(outcome)
     after = [outcome.clean, outcome.noise, *outcome.anchors.values(), *raws.values()]
@@ -108,7 +118,7 @@ def test_leaves_its_input_alone(name: str, settings: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("name", "settings"), FORMS)
 def test_watches_have_one_number_a_sample_and_no_gradient(name: str, settings: dict[str, Any]) -> None:
-    outcome, _ = make_outcome()
+    outcome, _ = made(name)
     build(name, settings)(outcome)
     assert all(value.shape == (6,) and not value.requires_grad for value in outcome.watched.values())
 
@@ -117,7 +127,7 @@ def test_watches_have_one_number_a_sample_and_no_gradient(name: str, settings: d
 @pytest.mark.parametrize("ids", [None, list("aabacd")], ids=["distinct", "repeated"])
 def test_two_ranks_agree_with_one(name: str, settings: dict[str, Any], ids: list[str] | None) -> None:
     """Two processes with three samples each give the losses of one process with six, own keys and false negatives included."""
-    outcome, _ = make_outcome(ids=ids)
+    outcome, _ = made(name, ids=ids)
     whole = build(name, settings)(outcome)
 
     def half(ranks: Any) -> Tensor:
@@ -136,22 +146,22 @@ def test_unknown_settings_are_refused(name: str, settings: dict[str, Any]) -> No
 # A setting that is read from the recipe and then never used is a lie: every one must change the loss or its gradient in some
 # situation, or be refused. Situations: strangers, near-duplicates, repeated ids, low and high noise; beside each other setting.
 
-SITUATIONS: list[Callable[[], tuple[Outcome, dict[str, Tensor]]]] = [
-    make_outcome,
-    lambda: make_outcome(spread=1.0, error=0.3),
-    lambda: make_outcome(spread=0.05, error=1.0),
-    lambda: make_outcome(ids=list("aabacd"), spread=0.2, error=1.0),
-    lambda: make_outcome(timesteps=[700, 800, 900, 950, 990, 999]),
-    lambda: make_outcome(spread=0.3, error=3.0, kind=Parametrization.V),
+SITUATIONS: list[dict[str, Any]] = [
+    {},
+    {"spread": 1.0, "error": 0.3},
+    {"spread": 0.05, "error": 1.0},
+    {"ids": list("aabacd"), "spread": 0.2, "error": 1.0},
+    {"timesteps": [700, 800, 900, 950, 990, 999]},
+    {"spread": 0.3, "error": 3.0, "kind": Parametrization.V},
 ]
 
 
-def readings(name: str, settings: dict[str, Any], situation: Callable[[], tuple[Outcome, dict[str, Tensor]]]) -> Tensor | None:
+def readings(name: str, settings: dict[str, Any], situation: dict[str, Any]) -> Tensor | None:
     """Loss and gradient of a second step, what it asks and remembers; None where these settings are refused together."""
-    outcome, raws = situation()
+    outcome, raws = made(name, **situation)
     try:
         term = build(name, settings)
-        term(make_outcome(seed=1, ids=[f"earlier-{i}" for i in range(6)])[0])
+        term(made(name, seed=1, ids=[f"earlier-{i}" for i in range(6)])[0])
         loss = term(outcome)
     except RecipeError:
         return None
@@ -212,3 +222,53 @@ def is_refused(name: str, settings: dict[str, Any], field: str) -> bool:
 )
 def test_every_setting_changes_something_or_is_refused(name: str, settings: dict[str, Any], field: str) -> None:
     assert turns_something(name, settings, field) or is_refused(name, settings, field)
+
+
+# Objectives of clips.
+
+ONE_A_FRAME = [[20 + 100 * i + 70 * ((i + t) % 4) for t in range(5)] for i in range(6)]
+
+
+def test_some_need_clips() -> None:
+    names = "frame_difference", "anchored_difference", "temporal_residual", "motion_weighted", "temporal_spectrum", "entropy_floor"
+    assert {form.values[0] for form in CLIPS} >= set(names)
+
+
+@pytest.mark.parametrize(("name", "settings"), CLIPS)
+def test_pictures_are_refused(name: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(ShapeError, match="clips"):
+        build(name, settings)(make_outcome()[0])
+
+
+@pytest.mark.parametrize(("name", "settings"), CLIPS)
+@pytest.mark.parametrize("kind", list(Parametrization))
+def test_noise_levels_of_frames(name: str, settings: dict[str, Any], kind: Parametrization) -> None:
+    """Finite, and, where all frames have the sample's level, the same as one level for all."""
+    outcome, raws = made(name, kind=kind, timesteps=ONE_A_FRAME)
+    loss = build(name, settings)(outcome)
+    assert loss.shape == (6,)
+    assert all(g.isfinite().all() for g in [loss, *gradients(loss.sum(), raws).values()])
+    alike = [[row[0]] * 5 for row in ONE_A_FRAME]
+    many, one = (made(name, kind=kind, timesteps=steps)[0] for steps in (alike, [row[0] for row in alike]))
+    torch.testing.assert_close(build(name, settings)(many), build(name, settings)(one), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "settings"), CLIPS)
+def test_frames_that_all_stand_alone(name: str, settings: dict[str, Any]) -> None:
+    outcome, raws = made(name, joined=[[False] * 4] * 6)
+    loss = build(name, settings)(outcome)
+    assert all(x.isfinite().all() for x in [loss, *outcome.watched.values(), *gradients(loss.sum(), raws).values()])
+
+
+@pytest.mark.parametrize(("name", "settings"), CLIPS)
+def test_no_joined_pairs_means_all_of_them(name: str, settings: dict[str, Any]) -> None:
+    said, unsaid = (made(name, joined=joined)[0] for joined in ([[True] * 4] * 6, None))
+    torch.testing.assert_close(build(name, settings)(said), build(name, settings)(unsaid), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("name", "settings"), CLIPS)
+def test_a_cut_changes_only_its_own_sample(name: str, settings: dict[str, Any]) -> None:
+    whole = build(name, settings)(made(name, joined=[[True] * 4] * 6)[0])
+    cut = build(name, settings)(made(name, joined=[[True, i != 4, True, True] for i in range(6)])[0])
+    assert torch.equal(whole[[0, 1, 2, 3, 5]], cut[[0, 1, 2, 3, 5]])
+    assert bool(whole[4] != cut[4]) == (name != "entropy_floor")

@@ -122,6 +122,8 @@ def _check_terms(recipe: Recipe) -> None:
                     raise RecipeError(
                         f"objectives.{name}: needs anchor {anchor!r}, but task {part.task.get('kind')!r} has {job.needs.images}"
                     )
+            if getattr(term.objective, "needs_clips", False) and not job.needs.clips:
+                raise RecipeError(f"objectives.{name}: compares frames of clips, but task {part.task.get('kind')!r} has none")
             if getattr(term.objective, "same_picture", False) and getattr(job, "negative_image", 0):
                 raise RecipeError(f"objectives.{name}: compares captions of one picture; set task.negative_image = 0")
             if (check := getattr(term.objective, "check_batch", None)) is not None:
@@ -142,8 +144,18 @@ def check_recipe(recipe: Recipe) -> list[str]:
     lines += [f"skipped: {reason}" for reason in rows.skipped[:20]]
     if recipe.data.on_bad_row == "stop":
         require_columns(job, rows)
+    lines += _cautions(recipe)
     for one in open_benchmarks(recipe):
         lines.append(f"benchmark {one.name}: {len(one.items)} items, {len(one.benchmark.skipped)} skipped")
         lines += [f"skipped: {reason}" for reason in one.benchmark.skipped[:5]]
     lines += [f"objectives known: {', '.join(sorted(objectives.classes))}"]
     return lines
+
+
+def _cautions(recipe: Recipe) -> list[str]:
+    """What objectives say of themselves, of the recipe and of its arms."""
+    parts = [("", recipe), *((f"arms.{name}.", recipe.arm(name, recipe.seed)) for name in recipe.arms)]
+    terms = [
+        (f"{where}objectives.{name}", t.objective) for where, part in parts for name, t in read_blend(part.objectives).terms.items()
+    ]
+    return [f"{where}: {caution}" for where, judge in terms if (caution := getattr(judge, "caution", ""))]
