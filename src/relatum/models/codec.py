@@ -10,7 +10,7 @@ from torch import nn
 
 from ..core.errors import ShapeError
 from ..core.fingerprint import fingerprint_of
-from ..core.shapes import Latents, Pixels, VideoLatents, Videos
+from ..core.shapes import Latents, Pixels, Videos
 
 __all__ = ["Codec", "Moments"]
 
@@ -83,8 +83,8 @@ class Codec:
         """Images in [-1, 1] of scaled latents."""
         return torch.cat([self._decoded(part, 1) for part in latents.split(self.batch)])
 
-    def decode_clips(self, latents: VideoLatents, chunk: int | None = None) -> Videos:
-        """Clips in [-1, 1] of scaled latents, frame by frame where the decoder is not temporal.
+    def decode_clips(self, latents: Latents, chunk: int | None = None) -> Videos:
+        """Clips in [-1, 1] of scaled latents (b c t h w), frame by frame where the decoder is not temporal.
 
         chunk: frames of a clip that a temporal decoder sees at once, all unless said; fewer need less memory.
         """

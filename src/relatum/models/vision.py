@@ -56,7 +56,7 @@ class ImageTower:
             tokens.append(self.encoder(pixel_values=seen).image_embeds[:, None].float())
         return torch.cat(tokens)
 
-    def prepared(self, pixels: Pixels) -> Pixels:
+    def prepared(self, pixels: Pixels) -> Float[Tensor, "b 3 size size"]:
         """What the tower sees: resized in [-1, 1], brought to [0, 1], then less the mean and divided by the deviation."""
         mean, std = (pixels.new_tensor(numbers)[:, None, None] for numbers in (self.mean, self.std))
         return ((smoothly(pixels.float(), self.size) + 1) / 2 - mean) / std
@@ -75,7 +75,7 @@ def _three(processor: Mapping[str, Any], name: str, usual: Sequence[float]) -> t
     return tuple(float(x) for x in found)
 
 
-def smoothly(pixels: Pixels, size: int) -> Pixels:
+def smoothly(pixels: Pixels, size: int) -> Float[Tensor, "b 3 size size"]:
     """Blurred by a Gaussian of (f - 1) / 2 pixels, f the factor by which an edge shrinks, then bicubic with aligned corners.
 
     diffusers' `_resize_with_antialiasing`, after skimage and the original code of Stable Video Diffusion; not clamped.
@@ -85,7 +85,7 @@ def smoothly(pixels: Pixels, size: int) -> Pixels:
     return F.interpolate(pixels, (size, size), mode="bicubic", align_corners=True)
 
 
-def _blurred(pixels: Pixels, deviation: float, axis: int) -> Float[Tensor, "b 3 h w"]:
+def _blurred(pixels: Pixels, deviation: float, axis: int) -> Pixels:
     """Along one axis, over about two deviations to each side, reflected at the edges."""
     reach = int(max(4 * deviation, 3)) // 2
     steps = torch.arange(-reach, reach + 1, dtype=pixels.dtype, device=pixels.device)
