@@ -1,4 +1,4 @@
-"""Reader "curated": pairs of frames out of what a curation kept, drawn from the original videos. Nothing need be exported."""
+"""Reader "curated": pairs of frames, or clips, out of what a curation kept, drawn from the original videos, without an export."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..atomic import make_folder, needs_disk, temporary
-from ..core.errors import DataError
+from ..core.errors import DataError, RecipeError
 from ..core.registry import reader
 from ..video.source import Source, opened
-from .clips import ClipReader, Entry
+from .clip_reader import ClipReader
+from .clips import Entry
 from .footage import Footage, Reel, open_footage
 from .kept import KeptVideo, read_kept
 from .refs import shown
@@ -23,9 +24,9 @@ __all__ = ["Curated"]
 @reader("curated")
 @dataclass
 class Curated(ClipReader):
-    """A run folder of `relatum curate`, or an export of ranges. Each video gives `per_video` pairs, however many clips were kept
-    of it, and none that leaves its clip. A caption is drawn from the clip's by their weights; group: the video, or the group that
-    the inputs named for it; facts: as ClipReader's, "video" being the SHA-256 of the file.
+    """A run folder of `relatum curate`, or an export of ranges. Each video gives `per_video` pairs (or clips of `frames` frames),
+    however many ranges were kept of it, and none that leaves its range. A caption is drawn from the range's by their weights;
+    group: the video, or the group that the inputs named for it; facts: as ClipReader's, "video" being the SHA-256 of the file.
 
     max_seconds is 0, of any length: the clips are short already. index_folder: as of VideoReader; videos in tars are copied there.
     A video that is gone or was changed since is a bad row. Example: rows = Curated("runs/walks", per_video=4).rows()
@@ -35,6 +36,11 @@ class Curated(ClipReader):
     index_folder: str = field(default="", kw_only=True)
     _kept: dict[str, KeptVideo] = field(default_factory=dict, init=False, repr=False)
     _reel: Reel = field(default_factory=Reel, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.on_cut != "split":
+            raise RecipeError(f"curated: on_cut = {self.on_cut!r}, but what was kept holds no cuts; take on_cut out")
 
     def entries(self) -> Iterator[Entry]:
         self._kept.clear()

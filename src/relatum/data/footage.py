@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,11 @@ __all__ = ["INDEX", "Film", "Footage", "Frame", "Reel", "open_footage"]
 
 SEARCH = cuts, dissolve, fades, finder, likeness  # the modules that look for cuts
 INDEX = 2  # raise it when time stamps or cuts of the same file may come out otherwise
+BYTES = 256 << 20  # decoded frames of one video that are kept at most
 KEPT = 2  # videos whose decoded frames are kept; rows lie video by video, so that one is enough for one reader of them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One frame of a video: an ImageRef. Asking one for its pixels decodes all wanted frames of its video. time: seconds."""
 
@@ -83,12 +84,16 @@ class Reel:
         self._kept: OrderedDict[tuple[str, int], tuple[set[int], dict[int, Any]]] = OrderedDict()
 
     def frame(self, film: Film, index: int, size: int) -> Any:
-        """(3, size, size) uint8, None where it cannot be decoded. One pass over the video for all that is wanted of it."""
+        """(3, size, size) uint8, None where it cannot be decoded. One pass over the video for all that is wanted of it.
+
+        Where that is more than BYTES, the part that begins at this frame: for rows in the order of time, one pass all the same.
+        """
         key = (film.content, size)
         asked, frames = self._kept.get(key, (set(), {}))
         if index not in asked:
-            asked = film.wanted | asked | {index}
-            frames = frames_at(film.timeline(), sorted(asked), size)
+            wanted, most = sorted(film.wanted | asked | {index}), max(BYTES // (3 * size * size), 1)
+            wanted = wanted if len(wanted) <= most else wanted[bisect_left(wanted, index) :][:most]
+            asked, frames = set(wanted), frames_at(film.timeline(), wanted, size)
         self._kept[key] = asked, frames
         self._kept.move_to_end(key)
         while len(self._kept) > KEPT:
@@ -132,12 +137,21 @@ class Footage:
             return [(bisect_left(stamps, start), bisect_left(stamps, stop)) for start, stop in self.ranges], notes
         if not self.cuts:
             return [(0, len(self.times))], notes
-        name = f"{self.content}-cuts-{_settings():x}"
-        cuts: Cuts = _stored(self.film.folder, name, lambda: find_cuts(self.timeline), Cuts)
+        cuts = self._found
         if cuts.failed:
             first = f" (first at {min(cuts.failed_times):.2f} s)" if cuts.failed_times else ""
             notes.append(f"{cuts.failed} of {len(self.times)} frames cannot be decoded{first}")
         return shots(self.timeline, cuts), notes
+
+    def lost(self) -> frozenset[int]:
+        """Frames that do not decode, as far as cuts were looked for."""
+        looked = self.cuts and not self.ranges
+        return frozenset(bisect_left(self.times, second) for second in self._found.failed_times) if looked else frozenset()
+
+    @cached_property
+    def _found(self) -> Cuts:
+        name = f"{self.content}-cuts-{_settings():x}"
+        return _stored(self.film.folder, name, lambda: find_cuts(self.timeline), Cuts)
 
     def frame(self, index: int) -> Frame:
         self.film.wanted.add(index)

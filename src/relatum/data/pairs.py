@@ -17,7 +17,7 @@ import numpy as np
 from ..core.draws import key_of
 from ..core.errors import RecipeError
 
-__all__ = ["Pair", "PairLaw", "Slots", "draw_pairs", "pair_of", "valid_frames"]
+__all__ = ["Pair", "PairLaw", "Slots", "draw_pairs", "nearest_frames", "pair_of", "valid_frames"]
 
 TAIL = 8.0  # standard deviations: a normal draw lies beyond once in 10^15
 TRIES = 1000  # sources drawn for one pair before the video counts as exhausted
@@ -154,13 +154,18 @@ def valid_frames(times: Sequence[float], grid: float, shots: Sequence[tuple[int,
         shot_of[start:stop] = number
     stamps = np.asarray(times, np.float64)
     wanted = np.arange(math.floor(stamps[-1] / grid + 1e-6) + 1) * grid
-    right = np.searchsorted(stamps, wanted).clip(0, len(stamps) - 1)
-    left = (right - 1).clip(0)
-    nearest = np.where(abs(stamps[right] - wanted) + 1e-6 < abs(stamps[left] - wanted), right, left)
+    nearest = nearest_frames(stamps, wanted)
     keep = abs(stamps[nearest] - wanted) <= grid / 2 + 1e-6
     keep[1:] &= ~(keep[:-1] & (nearest[1:] == nearest[:-1]))
     keep &= shot_of[nearest] >= 0
     return Slots(np.where(keep, nearest, -1), np.where(keep, shot_of[nearest], -1))
+
+
+def nearest_frames(stamps: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The frame shown nearest to each wanted time, the earlier of two that are equally near. stamps: ascending."""
+    right = np.searchsorted(stamps, wanted).clip(0, len(stamps) - 1)
+    left = (right - 1).clip(0)
+    return np.where(abs(stamps[right] - wanted) + 1e-6 < abs(stamps[left] - wanted), right, left)
 
 
 def draw_pairs(slots: Slots, law: PairLaw, video: str) -> Iterator[Pair]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from typing import Any
 from ..core.errors import DataError, RecipeError
 from ..core.registry import reader
 from ..imaging import SUFFIXES as IMAGES
+from ..imaging import size_of
 from ..video.opening import SUFFIXES
-from .clips import Clip, ClipReader, Entry, captions_of
+from .clip_reader import ClipReader
+from .clips import Clip, Entry, captions_of
 from .footage import Reel, open_footage
 from .refs import FileContent, StoredImage, inside, shown
 from .tables import read_jsonl, text_of
@@ -33,6 +37,13 @@ class VideoReader(ClipReader):
     cuts: bool = field(default=True, kw_only=True)
     index_folder: str = field(default="", kw_only=True)
     _reel: Reel = field(default_factory=Reel, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.cuts and self.on_cut != "split":
+            raise RecipeError(
+                f"on_cut = {self.on_cut!r} needs to know the cuts, and cuts = false looks for none; take one of them out"
+            )
 
     def open_clip(self, entry: Entry) -> Clip:
         path = inside(Path(self.path), entry.file, entry.where)
@@ -84,6 +95,8 @@ class FrameFolders(ClipReader):
         super().__post_init__()
         if self.rate <= 0:
             raise RecipeError(f"frame_folders: rate is {self.rate}, expected frames a second, above 0")
+        if self.on_cut != "split":
+            raise RecipeError(f"frame_folders: on_cut = {self.on_cut!r}, but each folder is taken as one shot; take on_cut out")
 
     def entries(self) -> Iterator[Entry]:
         root = _folder(self.path)
@@ -110,17 +123,19 @@ class FrameFolders(ClipReader):
         if not names:
             raise DataError(f"{where}: no images in it")
         paths = [inside(root, (folder / name).relative_to(root).as_posix(), f"{where} {shown(name)}") for name in names]
-        each = [hashlib.sha256(FileContent(path).read(shown(str(path)))).hexdigest() for path in paths]
-        return ImageClip(hashlib.sha256(" ".join(each).encode()).hexdigest(), paths, self.rate)
+        files = [FileContent(path).read(shown(str(path))) for path in paths]
+        each = [hashlib.sha256(file).hexdigest() for file in files]
+        return ImageClip(hashlib.sha256(" ".join(each).encode()).hexdigest(), paths, self.rate, _sizes(files))
 
 
 @dataclass(frozen=True)
 class ImageClip:
-    """A Clip of image files, `rate` a second, one shot. content: hash of all of them."""
+    """A Clip of image files, `rate` a second, one shot. content: hash of all of them. notes: what is odd about them."""
 
     content: str
     paths: Sequence[Path]
     rate: float
+    notes: Sequence[str] = ()
 
     @property
     def times(self) -> Sequence[float]:
@@ -131,10 +146,27 @@ class ImageClip:
         return len(self.paths) / self.rate
 
     def shots(self) -> tuple[Sequence[tuple[int, int]], Sequence[str]]:
-        return [(0, len(self.paths))], []
+        return [(0, len(self.paths))], self.notes
+
+    def lost(self) -> frozenset[int]:
+        return frozenset()
 
     def frame(self, index: int) -> StoredImage:
         return StoredImage(FileContent(self.paths[index]), shown(str(self.paths[index])))
+
+
+def _sizes(files: Sequence[bytes]) -> list[str]:
+    """A line where images are of different sizes, as far as their heads can be read."""
+    sizes = Counter[tuple[int, int]]()
+    for file in files:
+        with suppress(DataError):
+            sizes[size_of(file, "")] += 1
+    each = ", ".join(f"{width} x {height} ({count})" for (height, width), count in sizes.most_common(4))
+    return (
+        [f"images of {len(sizes)} sizes: {each}{', ...' if len(sizes) > 4 else ''}; each is cropped by itself"]
+        if len(sizes) > 1
+        else []
+    )
 
 
 def _folder(path: str | Path) -> Path:
