@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..core.draws import Draws, key_of
 from ..core.errors import RecipeError, ShapeError
 from ..core.load import near
-from ..core.shapes import Latents, NullTokens, Pixels, Stacked, Tokens, Told, VideoLatents, Videos
+from ..core.shapes import Latents, NullTokens, Pixels, Stacked, Tokens, Told, Videos
 from ..models.calls import Call, call_image
 from ..models.families.stable_diffusion import StableDiffusion
 from ..models.schedulers import MOST_STEPS, SAMPLERS, set_steps
@@ -162,13 +162,13 @@ def generate_clips(
     tokens: Tokens,
     frames: int,
     size: int | tuple[int, int],
-    image: VideoLatents | None = None,
+    image: Latents | None = None,
     network: nn.Module | None = None,
     batch: int = 4,
 ) -> Videos:
     """Clips in [-1, 1], (b 3 t h w), on the CPU: as `generate`, for a model with motion modules.
 
-    image: what stands beside the noisy frames of an image-to-video model, see `tasks.video`.
+    image: what stands beside the noisy frames (b c t h w) of an image-to-video model, see `tasks.video`.
     """
     channels, height, width = model.latent_shape(size)
     shape = (channels, frames, height, width)
