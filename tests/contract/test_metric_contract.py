@@ -64,6 +64,7 @@ def make_samples(count: int = COUNT) -> Samples:
     facts = [{f"scene_{side}": {"objects": scene(i, side)} for side in ("source", "target")} for i in range(count)]
     for i, told in enumerate(facts):
         told["scenes"] = [{"objects": moved(i, k)} for k in range(FRAMES)]
+        told["motion"] = {"velocities": [[0.1, 0.0], [0.0, 0.0]]}
     texts = {side: [f"{side} {i}" for i in range(count)] for side in ("instruction", "source", "target")}
     pixels = {"generated": generated, "source": source, "target": target}
     ids = [f"s{i:02}" for i in range(count)]
@@ -100,10 +101,12 @@ def scene(i: int, side: str) -> list[dict[str, Any]]:
 
 
 def eye(pixels: Tensor) -> Sequence[Thing]:
-    """Sees both objects of the target, unless the image is bright; the second one misplaced in dark ones."""
+    """Sees both objects of the target, one in bright images; the second one misplaced in dark ones, the first a little off."""
     level = pixels.mean().item()
     far = 0.4 if level > -0.01 else 0.1
-    return [Thing("circle", "red", 0.2, 0.3), Thing("star", "blue", far, 0.3)][: 2 if level < 0.05 else 1]
+    return [Thing("circle", "red", 0.2 + 0.2 * level, 0.3 + 0.1 * level), Thing("star", "blue", far, 0.3)][
+        : 2 if level < 0.05 else 1
+    ]
 
 
 def checker(pixels: Tensor) -> list[bool]:

@@ -70,10 +70,7 @@ class Rollouts(Suite):
 
     def pace(self, recipe: Recipe) -> float | None:
         """1 / offset: the recipe's, else the rows' where they agree to 1 %."""
-        told = [recipe.rollout.offset] if recipe.rollout.offset else [row.facts.get("offset") for row in self.rows]
-        known = [float(seconds) for seconds in told if seconds]
-        alike = len(known) == len(told) > 0 and max(known) <= 1.01 * min(known)
-        return len(known) / sum(known) if alike else None
+        return self.rate([recipe.rollout.offset] if recipe.rollout.offset else ())
 
     def picture(self, made: Tensor) -> Tensor:
         return torch.cat(list(made.unbind(1)), 2)

@@ -117,6 +117,13 @@ class Suite(ABC):
         """Frames a second of what is made; None of pictures, and where nothing tells."""
         return None
 
+    def rate(self, told: Sequence[float | None] = ()) -> float | None:
+        """1 / seconds between frames: those `told`, else the rows' `offset` where they agree to 1 %."""
+        every = told or [row.facts.get("offset") for row in self.rows]
+        known = [float(seconds) for seconds in every if seconds]
+        alike = len(known) == len(every) > 0 and max(known) <= 1.01 * min(known)
+        return len(known) / sum(known) if alike else None
+
     def texts(self, rows: Sequence[Row]) -> dict[str, list[str]]:
         """Texts that every row of the suite has, for these rows."""
         names = [name for name in ("instruction", "source", "target") if all(name in row.texts for row in self.rows)]
@@ -125,7 +132,10 @@ class Suite(ABC):
 
 def content_of(rows: Sequence[Row]) -> str:
     """Hash of all that the rows hold."""
-    about = [[row.id, *(row.images[k].digest() for k in sorted(row.images)), *sorted(row.texts.items())] for row in rows]
+    about = []
+    for row in rows:
+        refs = (*(row.images[name] for name in sorted(row.images)), *(row.clips[name] for name in sorted(row.clips)))
+        about.append([row.id, *(ref.digest() for ref in refs), *sorted(row.texts.items())])
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
@@ -184,6 +194,8 @@ def not_measurable(recipe: Recipe, suite: Suite) -> dict[str, str]:
 def _lacks(metric: Metric, samples: Samples) -> str:
     """What a metric needs that these samples can never give; features come from pixels, videos and texts."""
     lacking, least = [], getattr(metric, "least_frames", 1)
+    if getattr(metric, "continues", False) and not samples.given:
+        return "given frame: clips are made whole, and it asks how a video goes on from its first frame"
     for need in sorted(metric.needs):
         kind, _, name = need.partition(":")
         if kind == "features":

@@ -41,9 +41,10 @@ class Samples:
     masks: "changed": 1 where the edit may change pixels. texts: "instruction", "source", "target" captions.
     masks are on the pixel grid. features: by "extractor:what" ("clip:generated", "clip:text:target"), (b d); of the frames of a
     video "extractor:frames:what", (b t d). facts: one mapping a sample, the toy world's truth.
-    videos: "generated", and where known "target", the true frames at the same times. Frame 0 of both is the frame that was given
-    (the source); generated frames begin at 1. flows: (b 2 t-1 h w), true motion of the target in pixels, from each frame to the
-    next, x (right) then y (down), where it is known.
+    videos: "generated", and where known "target", the true frames at the same times. given: how many of their first frames were
+    given: 1, the source, of rollouts and of images that are animated; 0 of clips that are made whole, whose target shows the same
+    caption but begins elsewhere. flows: (b 2 t-1 h w), true motion of the target in pixels, from each frame to the next, x (right)
+    then y (down), where it is known.
     """
 
     ids: Sequence[str]
@@ -54,6 +55,7 @@ class Samples:
     facts: Sequence[Mapping[str, Any]] = ()
     videos: Mapping[str, Videos] = field(default_factory=dict)
     flows: Mapping[str, Float[Tensor, "b 2 steps h w"]] = field(default_factory=dict)
+    given: int = 1
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,7 +66,8 @@ class Metric(Protocol):
     """Registered with `@metric(name)`; a dataclass whose fields are its settings. Updating twice with a sample counts it once.
 
     needs: names out of Samples ("pixels:generated", "masks:changed", "features:clip:generated", "texts:target", "facts").
-    least_frames (may be missing): frames of a video, the given one included, below which it cannot be measured.
+    least_frames (may be missing): frames of a video, the given one included, below which it cannot be measured. continues (may be
+    missing): whether it asks how a video goes on from its given frame, so that clips that are made whole do not have it.
     wants: names that it uses where they are there, for further numbers (`also`) or instead of a guess.
     Metrics that are a mean over samples keep {id: score} in `scores` (NaN: undefined, counted and left out); metrics on sets keep
     their features instead (`sets`), for the weighted bootstrap of compare.

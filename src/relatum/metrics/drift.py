@@ -218,6 +218,7 @@ class Drift(MeanMetric):
     needs: ClassVar[frozenset[str]] = frozenset({"videos:generated"})
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     least_frames: ClassVar[int] = 3
+    continues: ClassVar[bool] = True
     also_better: ClassVar[Mapping[str, Literal["higher", "lower"]]] = {
         "trend": "lower", "jump": "lower", "against_truth": "lower", "error_slope": "lower", "truth_half_life": "higher",
         "truth_censored": "higher", "prompt": "higher", "prompt_slope": "higher",

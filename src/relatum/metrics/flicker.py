@@ -226,6 +226,11 @@ class Flicker(MeanMetric):
     def needs(self) -> frozenset[str]:
         return frozenset({"videos:generated"} | ({"flows:target"} if self.flow == "true" else set()))
 
+    @property
+    def continues(self) -> bool:
+        """Only what begins where the target does can be meant to move as it does."""
+        return self.flow == "true"
+
     def update(self, samples: Samples) -> None:
         readings = []
         for index, video in enumerate(samples.videos["generated"]):

@@ -76,6 +76,7 @@ class SceneHeld(MeanMetric):
         "spurious": "lower",
         "direction": "higher",
     }
+    continues: ClassVar[bool] = True
 
     every: int = 1
     lead: int = 4
@@ -168,6 +169,7 @@ class FrameError(MeanMetric):
     needs: ClassVar[frozenset[str]] = frozenset({"videos:generated", "videos:target"})
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     also_better: ClassVar[Mapping[str, Literal["higher", "lower"]]] = {"psnr": "higher", "mean": "lower"}
+    continues: ClassVar[bool] = True
 
     step: int = 8
 

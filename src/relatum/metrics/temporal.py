@@ -172,6 +172,10 @@ class WarpError(MeanMetric):
     def needs(self) -> frozenset[str]:
         return frozenset({"videos:generated"} | ({"flows:target"} if self.flow == "true" else set()))
 
+    @property
+    def continues(self) -> bool:
+        return self.flow == "true"
+
     def update(self, samples: Samples) -> None:
         videos = samples.videos["generated"].movedim(2, 1)
         flows: Any = samples.flows["target"].movedim(2, 1) if self.flow == "true" else [None] * len(videos)
