@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
@@ -13,13 +14,13 @@ from ...core.draws import key_of
 from ...core.registry import reader
 from ..rows import LazyRows, Row, Shot
 from .grammar import motion_caption
-from .motion import SPEEDS, MovingScene, draw_motion, frames, unturned
-from .readers import Split, ToyScenes
+from .motion import SPEEDS, MovingScene, draw_motion, frames, from_middle, keeps_clear, unturned
+from .readers import SceneImage, Split, ToyScenes
 from .scene import HELD_OUT, Grounds, Scene, Stream, draw_scene, grounds_of, pairs_of
 
 __all__ = ["MotionClip", "ToyClips"]
 
-LONGEST = 0.5  # sides of the image that a large object has room to move in
+ROOM = {"anywhere": 0.5, "middle": 0.25}  # sides of the image that a large object can move in
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class ToyClips:
     """Moving scenes: the clip "target" of `frames` frames, `step` seconds apart, and the text "target", its caption.
 
     paced: captions tell the speeds. directions: 4 or 8. speeds: of "slow" and "fast", those that occur. whole: nothing reaches a
-    border, so that a caption is true of all of the clip. split, max_objects, grounds: as of "toy_scenes".
+    Then a caption's direction says where the object is in every frame; else it does so only with the frame's number, which
+    Then a caption's direction says where the object is in every frame; else it says so only together with the frame's number, which
+    small networks do not find within an hour. split, max_objects, grounds: as of "toy_scenes". Image "target": one of the frames.
     Facts: "offset" and "spacing" (both `step`), "source_time" (0), "video", "motion" (`MovingScene.facts`), "scenes" (one a frame).
 
     >>> row = ToyClips(count=10, frames=4).rows()[3]
@@ -64,6 +67,7 @@ class ToyClips:
     paced: bool = False
     speeds: tuple[str, ...] = tuple(SPEEDS)
     whole: bool = True
+    start: Literal["anywhere", "middle"] = "anywhere"
     skipped: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -74,13 +78,14 @@ class ToyClips:
             raise ValueError(f"step: found {self.step}, expected seconds above 0")
         if self.directions not in (4, 8):
             raise ValueError(f"directions: found {self.directions}, expected 4 or 8")
-
+        if self.start not in ROOM:
+            raise ValueError(f"start: found {self.start!r}, expected {' or '.join(ROOM)}")
         if not self.speeds or set(self.speeds) - set(SPEEDS):
             raise ValueError(f"speeds: found {self.speeds}, expected some of {', '.join(SPEEDS)}")
-        if self.whole and self._longest > LONGEST:
+        if self.whole and self._longest > ROOM[self.start]:
             raise ValueError(
-                f"whole: in {self.frames} frames of {self.step} s the slowest object goes {self._longest:.2f} of the image, more than "
-                "fits; take fewer frames or a shorter step, or set whole = false"
+                f"whole: in {self.frames} frames of {self.step} s the slowest object goes {self._longest:.2f} of the image, more "
+                "than fits; take fewer frames or a shorter step, or set whole = false"
             )
 
     @property
@@ -100,10 +105,11 @@ class ToyClips:
         stream = Stream(key)
         moving = self._moving(stream)
         name = f"toy_clips-{self.split}-{self.seed}-{index}"
+        shown = key_of(key, "frame") % self.frames
         return Row(
             id=name,
             group=name,
-            images={},
+            images={"target": SceneImage(moving.at(round(shown * self.step, 9)), f"{name} (frame {shown})")},
             texts={"target": motion_caption(moving, key_of(key, "caption"), self.paced)},
             facts={
                 "offset": self.step,
@@ -120,7 +126,11 @@ class ToyClips:
     def _moving(self, stream: Stream) -> MovingScene:
         while True:
             moving = draw_motion(stream, self._scene(stream), self.directions, self.speeds)
-            chosen = unturned(moving, self._seconds) if self.whole else moving
+            if self.start == "middle":
+                moving = from_middle(moving)
+                chosen = moving if not self.whole or keeps_clear(moving, self._seconds) else None
+            else:
+                chosen = unturned(moving, self._seconds) if self.whole else moving
             if chosen is not None:
                 return chosen
 

@@ -31,7 +31,9 @@ __all__ = [
     "draw_motion",
     "film",
     "flow",
+    "from_middle",
     "frames",
+    "keeps_clear",
     "speed_of",
     "unturned",
     "velocity_of",
@@ -179,6 +181,23 @@ def unturned(moving: MovingScene, seconds: float) -> MovingScene | None:
                 return None
             at.append(round(low + (place - edge) / (1 - 2 * edge) * (high - low), _DIGITS))
         objects.append(replace(thing, x=at[0], y=at[1]))
+    return MovingScene(replace(moving.start, objects=tuple(objects)), moving.velocities)
+
+
+def keeps_clear(moving: MovingScene, seconds: float) -> bool:
+    """Whether no object reaches a border within that time."""
+    return all(
+        _edge(thing) <= place + speed * seconds <= 1 - _edge(thing)
+        for thing, velocity in zip(moving.start.objects, moving.velocities, strict=True)
+        for place, speed in zip((thing.x, thing.y), velocity, strict=True)
+    )
+
+
+def from_middle(moving: MovingScene) -> MovingScene:
+    """The same motion from the middle of the image along each object's way; where an object stands still, from where it was."""
+    objects = []
+    for thing, (vx, vy) in zip(moving.start.objects, moving.velocities, strict=True):
+        objects.append(replace(thing, x=0.5 if vx else thing.x, y=0.5 if vy else thing.y))
     return MovingScene(replace(moving.start, objects=tuple(objects)), moving.velocities)
 
 
