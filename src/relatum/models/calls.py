@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from ..core.errors import RecipeError
 from ..core.shapes import Tokens, Told
+from .framewise import TIMES, own_levels
 
 __all__ = ["Call", "call_image", "call_motion"]
 
@@ -29,7 +32,20 @@ def call_image(network: nn.Module, sample: Tensor, time: Tensor, tokens: Tokens,
 
 
 def call_motion(network: nn.Module, sample: Tensor, time: Tensor, tokens: Tokens, told: Told | None) -> Tensor:
-    """UNetMotionModel: clips (b c t h w). It wants the text states once a frame, which it does not do itself."""
+    """UNetMotionModel: clips (b c t h w). It wants the text states once a frame, which it does not do itself.
+
+    RecipeError for a clip that is longer than its motion modules can tell apart.
+    """
+    unet: Any = network
+    frames, most = sample.shape[2], int(unet.config.motion_max_seq_length)
+    if frames > most:
+        raise RecipeError(f"a clip of {frames} frames, but the motion modules tell {most} apart at most; take shorter clips")
     more: dict[str, Any] = {} if told is None else {"timestep_cond": told}
-    states = tokens.repeat_interleave(sample.shape[2], 0)
-    return network(sample, time, encoder_hidden_states=states, return_dict=False, **more)[0]
+    levels = nullcontext()
+    if time.ndim == 2:
+        more |= {"added_cond_kwargs": {TIMES: time}}
+        more |= {} if told is None else {"timestep_cond": told.repeat_interleave(frames, 0)}
+        levels, time = own_levels(network, time), time[:, 0]
+    states = tokens.repeat_interleave(frames, 0)
+    with levels:
+        return network(sample, time, encoder_hidden_states=states, return_dict=False, **more)[0]

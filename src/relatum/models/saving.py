@@ -17,6 +17,7 @@ from ..core.errors import DataError
 from ..pretrained.loading import quiet
 from .families.tokenizer import plain_vocabulary
 from .folder import SHARED_KEY
+from .motion import motion_of
 from .trainable import merged_state
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ def save_pipeline(model: StableDiffusion, folder: Path, dtype: torch.dtype | Non
     """Writes `model` to `folder`, replacing what is there only when all of it is written. LoRA is merged into the weights.
 
     A model that is given pictures becomes a StableDiffusionInstructPix2PixPipeline (which stock diffusers loads, and runs where
-    there is one picture and no features), a text-to-image model a StableDiffusionPipeline. The origin's safety
-    checker is kept. dtype: of the saved weights; None keeps each network's own. shared: write unet and scheduler only and
-    name this sibling folder for the rest; such a folder is for relatum alone, stock diffusers cannot load it.
+    there is one picture and no features), a text-to-image model a StableDiffusionPipeline, one with motion modules an
+    AnimateDiffPipeline whose `motion_adapter` holds them a second time, for other bases; stock diffusers runs it where no picture
+    is given. The origin's safety checker is kept for pictures. dtype: of the saved weights; None keeps each network's own.
+    shared: write unet and scheduler only and name this sibling folder for the rest; such a folder is for relatum alone, stock
+    diffusers cannot load it.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -58,17 +61,19 @@ def save_pipeline(model: StableDiffusion, folder: Path, dtype: torch.dtype | Non
 def _pipeline(model: StableDiffusion, dtype: torch.dtype | None) -> Any:
     import diffusers
 
+    unet = _plain_unet(model.unet, dtype)
+    parts: dict[str, Any] = {
+        "vae": _cast(model.codec.vae, dtype),
+        "text_encoder": _cast(model.text.encoder, dtype),
+        "tokenizer": model.text.tokenizer,
+        "unet": unet,
+        "scheduler": copy.deepcopy(model.scheduler),
+        "feature_extractor": None,
+    }
+    if isinstance(unet, diffusers.UNetMotionModel):
+        return diffusers.AnimateDiffPipeline(**parts, motion_adapter=motion_of(unet))
     name = "StableDiffusionInstructPix2PixPipeline" if model.images else "StableDiffusionPipeline"
-    return getattr(diffusers, name)(
-        vae=_cast(model.codec.vae, dtype),
-        text_encoder=_cast(model.text.encoder, dtype),
-        tokenizer=model.text.tokenizer,
-        unet=_plain_unet(model.unet, dtype),
-        scheduler=copy.deepcopy(model.scheduler),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    return getattr(diffusers, name)(**parts, safety_checker=None, requires_safety_checker=False)
 
 
 def _cast(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
@@ -78,20 +83,18 @@ def _cast(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 
 def _plain_unet(unet: Any, dtype: torch.dtype | None) -> nn.Module:
     """A network of the same class without adapters, holding the merged weights."""
-    from diffusers import UNet2DConditionModel
-
     state = merged_state(unet)
     with torch.random.fork_rng(devices=[]):
-        plain = UNet2DConditionModel.from_config(unet.config)
-    plain.load_state_dict({name: tensor.cpu() for name, tensor in state.items()})  # type: ignore[union-attr]
-    return nn.Module.to(plain, dtype or unet.dtype)  # type: ignore[arg-type]
+        plain = type(unet).from_config(unet.config)
+    plain.load_state_dict({name: tensor.cpu() for name, tensor in state.items()})
+    return nn.Module.to(plain, dtype or unet.dtype)
 
 
 def _keep_safety_checker(model: StableDiffusion, target: Path) -> None:
-    if not model.origin.has("safety_checker"):
-        return
     file = target / "model_index.json"
     index = json.loads(file.read_text(encoding="utf-8"))
+    if not model.origin.has("safety_checker") or "motion_adapter" in index:  # AnimateDiffPipeline has no place for one
+        return
     for name in ("safety_checker", "feature_extractor"):
         place = model.origin.component(name)
         shutil.copytree(place, target / name, ignore=shutil.ignore_patterns("*.bin", "*.msgpack", "*.h5", "*.onnx"))
@@ -101,10 +104,13 @@ def _keep_safety_checker(model: StableDiffusion, target: Path) -> None:
 
 
 def _drop_shared(target: Path, shared: str) -> None:
-    for name in ("vae", "text_encoder", "tokenizer"):
-        shutil.rmtree(target / name)
     file = target / "model_index.json"
-    _write(file, {**json.loads(file.read_text(encoding="utf-8")), SHARED_KEY: shared})
+    index = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("vae", "text_encoder", "tokenizer", *(["motion_adapter"] if "motion_adapter" in index else [])):
+        shutil.rmtree(target / name)
+    if "motion_adapter" in index:
+        index["motion_adapter"] = [None, None]
+    _write(file, {**index, SHARED_KEY: shared})
 
 
 def _write(file: Path, table: dict[str, Any]) -> None:

@@ -10,10 +10,10 @@ import torch
 from ..core.path import DiscretePath
 from ..core.prediction import Parametrization
 from .codec import Codec
-from .families.animatediff import MotionSize, fresh_motion, with_motion
 from .families.stable_diffusion import StableDiffusion
 from .families.tokenizer import build_tokenizer
 from .folder import PipelineFolder
+from .motion import MotionSize, fresh_motion, with_motion
 from .schedulers import training_scheduler
 from .text import TextEncoder
 from .widen import tell, widen

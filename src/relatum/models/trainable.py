@@ -26,7 +26,8 @@ ADAPTER = "default"
 class Trainable:
     """Settings. rank, alpha, targets: for "lora" (Hu et al. 2022; the update is scaled by alpha / rank; alpha defaults to rank).
 
-    pattern: for "partial", a regular expression searched in parameter names, such as "attn2".
+    pattern: for "partial", a regular expression searched in parameter names, such as "attn2"; for "lora", in the names of layers,
+    of which then only those that it finds are adapted, such as "attentions" beside motion modules.
     """
 
     kind: Literal["full", "lora", "partial"] = "full"
@@ -38,8 +39,8 @@ class Trainable:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"rank is {self.rank}, expected at least 1")
-        if (self.pattern is None) == (self.kind == "partial"):
-            raise ValueError('a pattern is for kind = "partial", which needs one')
+        if (self.kind == "partial" and self.pattern is None) or (self.kind == "full" and self.pattern is not None):
+            raise ValueError('a pattern is for kind = "partial", which needs one, and for kind = "lora"')
 
 
 @dataclass(frozen=True)
@@ -53,41 +54,56 @@ class Trained:
 def make_trainable(network: nn.Module, choice: Trainable, *, seed: int = 0, widened: bool = False) -> Trained:
     """Freezes `network` but for the chosen parameters; for LoRA adds the adapters, drawn from `seed`.
 
-    widened: inputs were just added. LoRA then also adapts `conv_in` and `cond_proj`, whose new weights are zero in the base and
-    could not be learned otherwise; such a LoRA belongs to the widened base, and the saved pipeline holds it merged.
+    widened: inputs were just added. `conv_in` and `cond_proj` then are trained, or adapted, whatever the choice: their new weights
+    are zero in the base and nothing else could bring the new inputs in. Such a LoRA belongs to the widened base, and the saved
+    pipeline holds it merged.
     """
     network.requires_grad_(False)
     if choice.kind == "lora":
         _add_lora(network, choice, seed, widened)
     else:
         _choose(network, choice.pattern)
+        for part in _inputs(network) if widened else ():
+            network.get_submodule(part).requires_grad_(True)
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     return Trained(parameters, (lambda: _disabled(network)) if choice.kind == "lora" else None)
 
 
+def _inputs(network: nn.Module) -> list[str]:
+    """The layers that take what widening adds."""
+    told = getattr(getattr(network, "time_embedding", None), "cond_proj", None) is not None
+    return ["conv_in", *(["time_embedding.cond_proj"] if told else [])]
+
+
 def _choose(network: nn.Module, pattern: str | None) -> None:
-    names = [name for name, _ in network.named_parameters()]
+    for name in _found(pattern, [name for name, _ in network.named_parameters()], "parameters"):
+        network.get_parameter(name).requires_grad_(True)
+
+
+def _found(pattern: str | None, names: list[str], what: str) -> list[str]:
+    """The names that hold the pattern, all without one; RecipeError where there are none."""
     try:
         chosen = [name for name in names if pattern is None or re.search(pattern, name)]
     except re.error as error:
         raise RecipeError(f"pattern {pattern!r} is not a regular expression: {error}") from error
     if not chosen:
         close = difflib.get_close_matches(str(pattern), names, 3, 0.3) or names[:3]
-        raise RecipeError(f"pattern {pattern!r} matches none of the network's {len(names)} parameters; near: {', '.join(close)}")
-    for name in chosen:
-        network.get_parameter(name).requires_grad_(True)
+        raise RecipeError(f"pattern {pattern!r} matches none of the network's {len(names)} {what}; near: {', '.join(close)}")
+    return chosen
 
 
 def _add_lora(network: nn.Module, choice: Trainable, seed: int, widened: bool) -> None:
     from peft import LoraConfig
 
     modules = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    adapted: list[str] = []
     for target in choice.targets:
-        if not any(name == target or name.endswith("." + target) for name in modules):
+        adapted += (found := [name for name in modules if name == target or name.endswith("." + target)])
+        if not found:
             tails = sorted({name.rpartition(".")[2] for name in modules})
             raise RecipeError(f"no layer of the network is named {target!r} for LoRA; layers end in: {', '.join(tails)}")
-    told = getattr(getattr(network, "time_embedding", None), "cond_proj", None) is not None
-    targets = [*choice.targets, *(["conv_in"] if widened else []), *(["cond_proj"] if widened and told else [])]
+    targets = list(choice.targets) if choice.pattern is None else _found(choice.pattern, adapted, "layers of `targets`")
+    targets += _inputs(network) if widened else []
     alpha = choice.rank if choice.alpha is None else choice.alpha
     config = LoraConfig(r=choice.rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian")  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
