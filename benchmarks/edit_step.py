@@ -123,13 +123,13 @@ SIZES = {
 }
 
 
-def networks(size: Size) -> tuple[Any, Any, Any]:
-    """(UNet, autoencoder, text encoder) with random weights, built from their configurations alone."""
+def networks(size: Size, inputs: int = 8) -> tuple[Any, Any, Any]:
+    """(UNet of so many input channels, autoencoder, text encoder) with random weights, built from their configurations alone."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     levels = len(size.vae["block_out_channels"])
-    unet = UNet2DConditionModel(sample_size=size.pixels // 2 ** (levels - 1), in_channels=8, out_channels=4, **size.unet)
+    unet = UNet2DConditionModel(sample_size=size.pixels // 2 ** (levels - 1), in_channels=inputs, out_channels=4, **size.unet)
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,

@@ -129,7 +129,7 @@ FAULTS = [
     Fault("objectives", "blend: cap also lifts", OBJECTIVES + "blend.py", "clamp_min(TINY)).clamp_max(1)", "clamp_min(TINY))"),
     Fault("objectives", "blend: advice overrules the recipe", OBJECTIVES + "blend.py", '**getattr(judge, "advice", {}), **{k: v for k, v in table.items() if k in of_term}', '**{k: v for k, v in table.items() if k in of_term}, **getattr(judge, "advice", {})'),
     Fault("frames", "differences over rows", OBJECTIVES + "frame_difference.py", "change = (r[:, :, 1:] - r[:, :, :-1]).square().mean((1, 3, 4))", "change = (r[..., 1:, :] - r[..., :-1, :]).square().mean((1, 3, 4))"),
-    Fault("frames", "differences over two frames", OBJECTIVES + "frame_difference.py", "change = (r[:, :, 1:] - r[:, :, :-1])\n", "change = r[:, :, 1:] + r[:, :, :-1]\n"),
+    Fault("frames", "anchored: sums for differences", OBJECTIVES + "frame_difference.py", "change = r[:, :, 1:] - r[:, :, :-1]\n", "change = r[:, :, 1:] + r[:, :, :-1]\n"),
     Fault("frames", "differences not halved", OBJECTIVES + "frame_difference.py", "self.strength / 2 * diff", "self.strength * diff"),
     Fault("frames", "denominator forgotten", OBJECTIVES + "frame_difference.py", " / (1 + self.strength)", ""),
     Fault("frames", "faithful form weighted", OBJECTIVES + "frame_difference.py", "if not self.faithful:\n            change", "if True:\n            change"),

@@ -1,4 +1,4 @@
-"""Every objective, also one added tomorrow, keeps this contract, the example outside the package too. Found by registration."""
+"""Every objective, also one added tomorrow, keeps this contract, the examples outside the package too. Found by registration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from relatum.core.toml import import_plugin
 from support.outcomes import in_ranks, make_outcome, only, take
 from support.settings import alternatives
 
-import_plugin(Path(__file__).parents[2] / "examples/ten_line_objective.py")
+for _example in ("ten_line_objective", "ten_line_clip_objective"):
+    import_plugin(Path(__file__).parents[2] / f"examples/{_example}.py")
 NAMES = sorted(objective.classes)
 # Each objective as it comes and, where it has both, in its source's form.
 FORMS = [

@@ -43,6 +43,19 @@ def test_edit_step_prints_speeds_and_ratios() -> None:
         assert re.search(rf"^{ratio} +[\d.]+ \([\d.]+-[\d.]+\) .* >= [\d.]+$", done.stdout, re.MULTILINE), done.stdout
 
 
+@pytest.mark.slow
+def test_video_step_prints_times_and_ratios() -> None:
+    only = "again", "uncached", "monitored", "guarded", "frame_difference", "entropy_floor"
+    words = f"benchmarks/video_step.py --size tiny --steps 1 --turns 2 --threads 1 --only {' '.join(only)}"
+    environment = {**os.environ, "PYTHONPATH": "src", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *words.split()], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for name in ("mse", *only):
+        assert re.search(rf"^{name} +([\d.]+ \([\d.]+-[\d.]+\) *){{4}}(<= 1\.03)?$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^monitors, 1 in 20 +[\d.]+ \([\d.]+-[\d.]+\) .* <= 1.02$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^a cached step is [\d.]+ \([\d.]+-[\d.]+\) times as fast", done.stdout, re.MULTILINE), done.stdout
+
+
 def test_decode_prints_speeds_and_ratios() -> None:
     words = "benchmarks/decode.py --turns 1 --frames 40 --width 96 --height 64"
     environment = {**os.environ, "PYTHONPATH": "src", "OMP_NUM_THREADS": "1"}

@@ -11,8 +11,10 @@ from relatum.core.draws import Draws
 from relatum.core.outcome import Outcome
 from relatum.core.path import NoiseLevel
 from relatum.core.prediction import Parametrization, Prediction
+from relatum.core.toml import import_plugin
 from relatum.objectives.blend import read_blend
 from relatum.recipe import read_recipe
+from support.outcomes import judge, pixels, wrong_by
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -31,7 +33,14 @@ def test_the_recipe_finds_it_and_it_counts_by_hand() -> None:
     torch.testing.assert_close(term.objective(outcome), torch.tensor([(0.1**0.5 - 0.1) / 2, 0.0]))
 
 
+def test_the_one_for_clips_counts_by_hand() -> None:
+    """r = 0 0 6 bends by 6: (12 + .5 / 6 * 36) / 1.5 = 10. With a cut it does not: 12 / 1.5 = 8."""
+    import_plugin(EXAMPLES / "ten_line_clip_objective.py")
+    outcome = wrong_by(pixels([[0, 0, 6]] * 2), [[True, True], [True, False]])
+    assert judge("bending")(outcome).tolist() == pytest.approx([10, 8])
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_examples_are_short(path: Path) -> None:
-    allowed = 25 if path.name == "ten_line_objective.py" else 70
+    allowed = 25 if path.name.startswith("ten_line") else 70
     assert len(path.read_text(encoding="utf-8").splitlines()) <= allowed

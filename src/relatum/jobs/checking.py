@@ -63,7 +63,7 @@ def _check_frames(recipe: Recipe) -> None:
 def _check_judged(recipe: Recipe, metrics: Mapping[str, Any]) -> None:
     """RecipeError for a headline, or a smallest effect, of a number that is not measured or has no better side or spread."""
     from ..metrics.base import MeanMetric
-    from ..metrics.sets import FeatureSets
+    from ..metrics.sets import Sets
 
     asked = asked_metrics(recipe)
     for name in (recipe.compare.headline, *recipe.compare.smallest_effect):
@@ -80,7 +80,7 @@ def _check_judged(recipe: Recipe, metrics: Mapping[str, Any]) -> None:
     if recipe.compare.headline in asked:
         return
     chosen = metrics[recipe.compare.headline.partition(".")[0]]
-    sets = isinstance(chosen, FeatureSets) and type(chosen).statistic is not FeatureSets.statistic
+    sets = isinstance(chosen, Sets) and type(chosen).statistic is not Sets.statistic
     if not sets and not isinstance(chosen, MeanMetric):
         raise RecipeError(
             f"compare.headline: {recipe.compare.headline!r} has no interval over rows, so it decides nothing; "
@@ -153,8 +153,8 @@ def check_recipe(recipe: Recipe) -> list[str]:
 
 
 def _cautions(recipe: Recipe) -> list[str]:
-    """What objectives say of themselves, of the recipe and of its arms."""
-    parts = [("", recipe), *((f"arms.{name}.", recipe.arm(name, recipe.seed)) for name in recipe.arms)]
+    """What the objectives of the recipe, or of its arms, say of themselves."""
+    parts = [(f"arms.{name}.", recipe.arm(name, recipe.seed)) for name in recipe.arms] or [("", recipe)]
     terms = [
         (f"{where}objectives.{name}", t.objective) for where, part in parts for name, t in read_blend(part.objectives).terms.items()
     ]
