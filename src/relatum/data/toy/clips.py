@@ -46,9 +46,9 @@ class ToyClips:
     """Moving scenes: the clip "target" of `frames` frames, `step` seconds apart, and the text "target", its caption.
 
     paced: captions tell the speeds. directions: 4 or 8. speeds: of "slow" and "fast", those that occur. whole: nothing reaches a
-    Then a caption's direction says where the object is in each frame; else only the frame's number beside it does, which
-    Then a caption's direction says where the object is in every frame; else it does so only together with the frame's number, which
-    small networks do not find within an hour. split, max_objects, grounds: as of "toy_scenes". Image "target": one of the frames.
+    border, so that a caption is true of all of the clip. start: "anywhere", or in the "middle" of the image along its way. Then the
+    direction says where an object is in each frame; else only the frame's number beside it does, which small networks do not find
+    within an hour. split, max_objects, grounds: as of "toy_scenes". Image "target": one of the frames.
     Facts: "offset" and "spacing" (both `step`), "source_time" (0), "video", "motion" (`MovingScene.facts`), "scenes" (one a frame).
 
     >>> row = ToyClips(count=10, frames=4).rows()[3]
