@@ -15,6 +15,7 @@ from ..engine.train import Result
 from ..jobs.rolling import Rollouts
 from .curves import training_charts
 from .divergence import diverged_words
+from .monitoring import monitor_charts
 from .outcomes import Outcomes
 from .remarks import agreements, copying_wins, never_asked, warnings_of
 from .schema import Arm, Cost, Difference, LevelLoss, Measure, Report
@@ -56,6 +57,7 @@ def assemble(o: Outcomes) -> Report:
         grids=grids_of(o),
         reels=reels_of(o),
         charts=(*charts_of(o, bootstrap), *training_charts(o)),
+        monitors=monitor_charts(o),
         divergences=tuple(o.divergences),
         source_title="The source's video table" if isinstance(o.suite, Rollouts) else "The source's table",
         warnings=tuple(warnings_of(o)),

@@ -38,11 +38,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """An arm's points, steps ascending. control: what no arm made (copying the last frame, real video); drawn gray and dashed."""
+    """An arm's points, steps ascending. control: what no arm made (copying the last frame, real video); drawn gray and dashed.
+
+    broke: steps at which a trial of the arm diverged; drawn as crosses.
+    """
 
     arm: str
     points: tuple[Point, ...]
     control: bool = False
+    broke: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         steps = [point.step for point in self.points]
@@ -123,13 +127,22 @@ class Axes:
                 parts += [dot.format(mark or style, self.x(p.step), self.y(p.value or 0.0)) for p in run]
         return Markup("").join(parts)
 
+    def cross(self, step: float, points: Sequence[Point], style: str) -> Markup:
+        """A cross at this step, as high as the last value before it; nothing where there is none."""
+        before = [p.value for p in points if p.value is not None and p.step <= step + 1]
+        if not before:
+            return Markup()
+        x, y = self.x(step), self.y(before[-1])
+        path = f"M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10"
+        return Markup('<path class="curve cross {}" d="{}"/>').format(style, path)
+
 
 def chart(found: Chart, width: int = 600, height: int = 340) -> Markup:
     """The curves with their legend: arms in colors (from the seventh on dashed, with open dots), controls gray and dashed."""
     points = [point for curve in found.curves for point in curve.points if point.value is not None]
     if not points:
         return Markup('<p class="quiet">No values were recorded.</p>')
-    xs = [point.step for point in points]
+    xs = [*(point.step for point in points), *(step for curve in found.curves for step in curve.broke)]
     ys = [y for point in points for y in (point.value, point.low, point.high) if y is not None]
     values = [point.value for point in points if point.value is not None]
     log = found.log and min(values) > 0
@@ -139,6 +152,7 @@ def chart(found: Chart, width: int = 600, height: int = 340) -> Markup:
     styles = _styles(found.curves)
     for curve, (style, mark) in sorted(zip(found.curves, styles, strict=True), key=lambda pair: not pair[0].control):
         parts.append(axes.line(curve.points, style, mark))
+        parts += [axes.cross(step, curve.points, style) for step in curve.broke]
     words = f"{found.title} by {found.x_label} for {', '.join(curve.arm for curve in found.curves)}"
     names = [curve.arm for curve in found.curves]
     return legend(names, styles) + svg(width, height, words, parts)

@@ -13,7 +13,7 @@ from ..jobs.asking import answers_of
 from .charts import Chart, Curve, Point
 from .outcomes import Outcomes
 
-__all__ = ["History", "history_of", "training_charts"]
+__all__ = ["FEWEST", "History", "broken_off", "history_of", "training_charts"]
 
 History = Mapping[int, Mapping[str, float]]
 """Numbers by name, by the updates made so far."""
@@ -25,6 +25,7 @@ ERRORS = {
 }
 FEWEST = 3  # validations that make a curve
 NOTE = "Pointwise 95 % intervals over seeds: Student's t. The averaged weights where a run has them."
+BROKE = " From a cross on, the mean is of the seeds that did not diverge."
 
 
 def history_of(folder: Path) -> dict[int, dict[str, float]]:
@@ -46,16 +47,23 @@ def training_charts(o: Outcomes) -> tuple[Chart, ...]:
     for name in names:
         if name.count(".") > 1:  # a benchmark's single kinds: too few items while training
             continue
-        curves = [_curve(arm, [o.histories.get((arm, seed), {}) for seed in o.recipe.compare.seeds], name) for arm in o.arms]
+        seeds = o.recipe.compare.seeds
+        curves = [_curve(arm, [o.histories.get((arm, seed), {}) for seed in seeds], name, broken_off(o, arm)) for arm in o.arms]
         if max(len(curve.points) for curve in curves) >= FEWEST:
             error = name in ERRORS
             title = ERRORS.get(name, f"{name} while training")
             better = "neither" if error and name != "matched_error" else "lower" if error else "higher"
-            charts.append(Chart(title, name, "updates", "", better, tuple(curves), NOTE, log=error))
+            note = NOTE + (BROKE if any(curve.broke for curve in curves) else "")
+            charts.append(Chart(title, name, "updates", "", better, tuple(curves), note, log=error))
     return tuple(charts)
 
 
-def _curve(arm: str, histories: Sequence[History], name: str) -> Curve:
+def broken_off(o: Outcomes, arm: str) -> tuple[float, ...]:
+    """The updates at which the arm's trials diverged."""
+    return tuple(sorted({float(one.update) for one in o.divergences if one.arm == arm and one.update is not None}))
+
+
+def _curve(arm: str, histories: Sequence[History], name: str, broke: tuple[float, ...]) -> Curve:
     points = []
     for step in sorted({step for history in histories for step in history}):
         values = np.array([history[step][name] for history in histories if name in history.get(step, {})])
@@ -66,4 +74,4 @@ def _curve(arm: str, histories: Sequence[History], name: str) -> Curve:
             reach = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
         mean = float(values.mean())
         points.append(Point(step, mean, None if reach is None else mean - reach, None if reach is None else mean + reach))
-    return Curve(arm, tuple(points))
+    return Curve(arm, tuple(points), broke=broke)

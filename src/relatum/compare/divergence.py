@@ -35,11 +35,12 @@ def write_divergence(folder: Path, error: Diverged, signature: str) -> None:
     """Keeps in the trial's folder that, where and why it diverged."""
     journal = read_journal(folder)
     update = getattr(error, "update", None)
+    reason = error.__cause__ if isinstance(error.__cause__, Diverged) else error  # without the path of the post-mortem
     if update is None and journal:
         update = journal[-1]["step"]
     bundle = POST_MORTEM if (folder / POST_MORTEM).is_dir() else ""
     make_folder(folder)
-    kept = {"update": update, "reason": str(error), "post_mortem": bundle, "signature": signature}
+    kept = {"update": update, "reason": str(reason), "post_mortem": bundle, "signature": signature}
     write_text(folder / FILE, json.dumps(kept, indent=2) + "\n")
 
 

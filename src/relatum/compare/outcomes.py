@@ -22,7 +22,7 @@ Key = tuple[str, int]
 @dataclass(frozen=True)
 class Outcomes:
     """arms: what each changes, the baseline first. evaluations, results, made: by (arm, seed), of trials that did not diverge; made
-    of one seed alone, `shown`. histories (of validations): by (arm, seed), of all trials."""
+    of one seed alone, `shown`. histories (of validations), seen (by monitors): by (arm, seed), of all trials."""
 
     recipe: Recipe
     arms: Mapping[str, Mapping[str, str]]
@@ -36,6 +36,7 @@ class Outcomes:
     environment: Mapping[str, Any]
     seconds: float
     histories: Mapping[Key, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)
+    seen: Mapping[Key, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)
     divergences: Sequence[Divergence] = ()
 
     def seeds(self, arm: str) -> list[int]:

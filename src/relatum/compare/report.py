@@ -234,7 +234,7 @@ def _difference_cells(view: View, d: Difference) -> list[str]:
 
 def _charts(view: View) -> list[str]:
     lines = []
-    for chart in view.report.charts:
+    for chart in (*view.report.charts, *view.report.monitors):
         head = [_plain(chart.x_label), *(f"{step:g}" for step in charts.marked(chart))]
         rows = [
             [_plain(name), *(f"{value} ({limits})" if limits else value for value, limits in cells)]

@@ -29,6 +29,7 @@ from ..recipe import Recipe
 from .assemble import assemble
 from .curves import history_of
 from .divergence import shown_seed
+from .monitoring import seen_of
 from .outcomes import Outcomes
 from .report import write_report
 from .trials import asked_of, made_by, run_trials, trial_folder
@@ -120,7 +121,8 @@ def compare(recipe: Recipe, folder: Path | None = None, quiet: bool = False, say
         not_measured=list(session.not_measured.values()),
         environment=environment(),
         seconds=time.perf_counter() - started,
-        histories={(name, seed): history_of(trial_folder(folder, name, seed)) for name, seed in trials},
+        histories={trial: history_of(trial_folder(folder, *trial)) for trial in trials},
+        seen={trial: seen_of(trial_folder(folder, *trial)) for trial in trials},
     )
     report = assemble(outcomes)
     return write_report(report, folder)

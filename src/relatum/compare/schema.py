@@ -201,8 +201,8 @@ class Grid:
 class Report:
     """One comparison. arms[0] is the baseline. headline: the metric declared in advance. controls: estimates that no arm made
     (copying the source, the codec's round trip of the target, the real target), under the control's name as `arm`.
-    divergences: trials that broke off; estimates are of the others. source_title: the heading of the table of measures that have
-    `source_table`."""
+    monitors: what was seen inside the networks while they trained. divergences: trials that broke off; estimates are of the others.
+    source_title: the heading of the table of measures that have `source_table`."""
 
     name: str
     created: str
@@ -225,6 +225,7 @@ class Report:
     description: str = ""
     charts: tuple[Chart, ...] = ()
     reels: tuple[Reels, ...] = ()
+    monitors: tuple[Chart, ...] = ()
     divergences: tuple[Divergence, ...] = ()
     source_title: str = "The source's table"
     schema_version: int = SCHEMA_VERSION
@@ -240,7 +241,7 @@ class Report:
             if metric not in metrics:
                 raise DataError(f"report {self.name!r}: metric {metric!r} has no entry in measures; known: {sorted(metrics)}")
         used = [*(e.arm for e in self.estimates), *(d.arm for d in self.differences), *(d.baseline for d in self.differences)]
-        drawn = [curve.arm for chart in self.charts for curve in chart.curves if not curve.control]
+        drawn = [curve.arm for chart in (*self.charts, *self.monitors) for curve in chart.curves if not curve.control]
         broken = [found.arm for found in self.divergences]
         for arm in [*used, *drawn, *broken, *self.loss_by_level, *self.cost]:
             if arm not in arms:

@@ -11,10 +11,12 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..data.rows import Row as Held
 from ..imaging import png_bytes
+from ..jobs.clips import Clips
 from ..jobs.rolling import Rollouts
 from ..metrics.evaluate import Evaluation
-from .animations import WIDEST, Reel, Reels, film_of
+from .animations import WIDEST, Film, Reel, Reels, film_of
 from .charts import Chart, Curve, Point
 from .outcomes import Outcomes
 from .schema import Grid, Row, picture
@@ -22,7 +24,8 @@ from .statistics import Bootstrap
 
 __all__ = ["charts_of", "grids_of", "reels_of"]
 
-LARGEST = 160  # pixels an edge of a film in the page
+EDGES = (160, 112, 80, 56, 40)  # pixels of a film in the page: the first with which all films together are not too heavy
+HEAVIEST = 12 * 2**20  # letters of base64
 CURVE_RESAMPLES = 500  # of each point; a report has some thousands of them
 BETTER = {
     "scene_held.attributes": "higher", "scene_held.position": "lower", "scene_held.spurious": "lower", "frame_error.error": "lower",
@@ -34,7 +37,7 @@ SETS = "Pointwise 95 % intervals: Student's t over seeds; of controls, and of a 
 
 def grids_of(o: Outcomes) -> tuple[Grid, ...]:
     """Held-out edits, or pictures, of every arm."""
-    if isinstance(o.suite, Rollouts):
+    if isinstance(o.suite, Rollouts | Clips):
         return ()
     seed, arms, rows = *_shown(o), []
     for i, row in enumerate(o.suite.rows[: o.recipe.compare.grid_rows]):
@@ -60,28 +63,57 @@ def _missing(o: Outcomes) -> str:
 
 
 def reels_of(o: Outcomes) -> tuple[Reels, ...]:
-    """Rollouts of every arm from the same first frame and noise, the real video beside them where it is known."""
-    if not isinstance(o.suite, Rollouts):
+    """Videos of every arm from the same noise, the true video beside them where it is known.
+
+    Rollouts: the true one at the left. Clips: the baseline at the left, the arms at its right, the true clip last.
+    """
+    rows = o.suite.rows[: o.recipe.compare.grid_rows]
+    if not rows or not isinstance(o.suite, Rollouts | Clips):
         return ()
-    seed, arms, rows, shown = *_shown(o), [], o.recipe.compare.grid_rows
-    truth = o.suite.truth(o.suite.rows[:shown])
-    every = math.ceil((o.suite.steps + 1) * min(o.suite.size, LARGEST) / WIDEST)
-    for i, row in enumerate(o.suite.rows[:shown]):
-        rate = 1 / float(o.recipe.rollout.offset or row.facts.get("offset", 1.0))
-        rate = min(max(rate, 2.0), 12.0)  # as one can watch
-        videos = {} if truth is None else {"real": truth[i]}
-        videos |= {arm: o.made[arm, seed][i] for arm in arms}
-        films = {name: film_of(_small(video.transpose(0, 1)[::every]), rate) for name, video in videos.items()}
-        rows.append(Reel(row.id, row.texts.get("instruction", ""), {}, films))
-    columns = (*(["real"] if truth is not None else []), *arms)
-    thinned = (f" Every {every}th frame." if every > 1 else "") + _missing(o)
-    note = f"Seed {seed}; all arms continue the same first frame with the same noise. The first rows, not chosen.{thinned}"
-    return (Reels("Rollouts", columns, tuple(rows), note),)
+    (seed, arms), truth = _shown(o), o.suite.truth(rows)
+    videos = {arm: o.made[arm, seed] for arm in arms} | ({} if truth is None else {"real": truth})
+    if not videos:
+        return ()
+    if isinstance(o.suite, Rollouts):
+        columns, text = (*(["real"] if truth is not None else []), *arms), "instruction"
+        title, note = "Rollouts", "all arms continue the same first frame with the same noise"
+    else:
+        columns, text = (*arms, "real"), "target"
+        title, note = "Clips", "same noise, same caption" + (", same first frame" if o.suite.given else "")
+        note += f"; {arms[0]} at the left, the true clip at the right" if arms else "; the true clip"
+    films, told = _films(videos, [_pace(o, row) for row in rows])
+    reels = [Reel(row.id, row.texts.get(text, ""), {}, found) for row, found in zip(rows, films, strict=True)]
+    return (Reels(title, columns, tuple(reels), f"Seed {seed}; {note}. The first rows, not chosen.{told}{_missing(o)}"),)
 
 
-def _small(video: Tensor) -> Tensor:
-    """At most LARGEST pixels an edge: a page is to be opened by people."""
-    scale = min(1.0, LARGEST / max(video.shape[-2:]))
+def _pace(o: Outcomes, row: Held) -> float:
+    """Frames a second of a row's video, slowed or hastened to what one can watch."""
+    offset = o.recipe.rollout.offset if isinstance(o.suite, Rollouts) else None
+    return min(max(1 / float(offset or row.facts.get("offset", 1.0)), 2.0), 12.0)
+
+
+def _films(videos: Mapping[str, Tensor], rates: Sequence[float]) -> tuple[list[dict[str, Film]], str]:
+    """A film a row and column, and a sentence on what was left out. videos: (n 3 t h w) of one size and length, by column.
+
+    As large as all films together may be: a page is to be opened by people.
+    """
+    _, _, frames, _, width = next(iter(videos.values())).shape
+    films: list[dict[str, Film]] = []
+    told = ""
+    for edge in EDGES:
+        every = math.ceil(frames * min(width, edge) / WIDEST)
+        small = {name: [_small(film.transpose(0, 1)[::every], edge) for film in video] for name, video in videos.items()}
+        films = [{name: film_of(small[name][i], rate) for name in videos} for i, rate in enumerate(rates)]
+        told = f" Every {every}th frame." if every > 1 else ""
+        told += f" Shrunk from {width} to {edge} pixels." if edge < width else ""
+        if sum(len(film.sheet) for row in films for film in row.values()) <= HEAVIEST:
+            break
+    return films, told
+
+
+def _small(video: Tensor, edge: int) -> Tensor:
+    """At most `edge` pixels an edge."""
+    scale = min(1.0, edge / max(video.shape[-2:]))
     return video if scale == 1 else interpolate(video, scale_factor=scale, mode="area").clamp(-1, 1)
 
 
