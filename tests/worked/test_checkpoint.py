@@ -44,7 +44,7 @@ def test_what_a_pointer_names_is_kept(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 1, fill, limit=1, best=True)
     write_checkpoint(tmp_path, 2, fill, limit=1)
     for step in (3, 4, 5):
-        write_checkpoint(tmp_path, step, fill, limit=1, good=False)
+        write_checkpoint(tmp_path, step, fill, limit=1, good=2)
     assert [name for name in names(tmp_path) if name.startswith("checkpoint")] == ["checkpoint-1", "checkpoint-2", "checkpoint-5"]
     assert [pointed(tmp_path, p).name for p in ("best", "last-good", "latest")] == ["checkpoint-1", "checkpoint-2", "checkpoint-5"]  # type: ignore[union-attr]
 

@@ -35,9 +35,16 @@ class MissingExtra(RelatumError, ImportError):
 
 
 class Diverged(RelatumError, FloatingPointError):
-    """A loss or gradient is not finite. No update was made. Names term, samples and noise levels."""
+    """A loss or gradient is not finite, or a spike. No update was made. Names term, samples and noise levels.
+
+    update: the one that was not made, None where the weights themselves are the matter.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, update: int | None = None) -> None:
+        super().__init__(message)
+        self.update = update
 
 
 class Interrupted(RelatumError):

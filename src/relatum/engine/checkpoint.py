@@ -24,6 +24,7 @@ __all__ = [
     "pointed",
     "problem_of",
     "read_state",
+    "replace_folder",
     "write_checkpoint",
     "write_state",
 ]
@@ -65,12 +66,19 @@ def read_state(folder: Path) -> TrainerState:
 
 
 def write_checkpoint(
-    root: Path, step: int, write: Callable[[Path], None], limit: int | None, good: bool = True, best: bool = False
+    root: Path,
+    step: int,
+    write: Callable[[Path], None],
+    limit: int | None,
+    good: int | None = None,
+    best: bool = False,
+    keep: int | None = None,
 ) -> Path:
     """Lets `write` fill a folder and makes it `root/checkpoints/checkpoint-<step>`; gives its path.
 
-    A reader sees the whole checkpoint or none. good, best: those pointers name it too. Then the oldest beyond `limit` are deleted,
-    never one that a pointer names. DataError if the disk is full; what stood before is untouched whatever `write` raises.
+    A reader sees the whole checkpoint or none. good: the step that last-good names from now on, None for this one. best: that
+    pointer names this one too. Then the oldest beyond `limit` are deleted, never one that a pointer names, nor that of step
+    `keep`. DataError if the disk is full; what stood before is untouched whatever `write` raises.
     """
     folder = root / "checkpoints"
     make_folder(folder)
@@ -82,14 +90,14 @@ def write_checkpoint(
             beside.mkdir()
             write(beside)
             _mark(beside, step)
-        _replace(beside, final)
+        replace_folder(beside, final)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    for pointer, moves in (("latest", True), ("last-good", good), ("best", best)):
-        if moves:
-            write_text(folder / pointer, final.name + "\n")
-    _prune(folder, limit)
+    write_text(folder / "last-good", f"checkpoint-{step if good is None else good}\n")
+    for pointer in ("best", "latest") if best else ("latest",):
+        write_text(folder / pointer, final.name + "\n")
+    _prune(folder, limit, keep)
     return final
 
 
@@ -175,8 +183,8 @@ def _mark(folder: Path, step: int) -> None:
     write_text(folder / MARKER, json.dumps({"step": step, "files": sizes, "sha256": hashes}, indent=2) + "\n")
 
 
-def _replace(beside: Path, final: Path) -> None:
-    """Renames, moving a checkpoint of the same step (of a run that went on from an earlier one) out of the way first."""
+def replace_folder(beside: Path, final: Path) -> None:
+    """Renames, moving a folder of that name (a checkpoint of a run that went on from an earlier one) out of the way first."""
     old = final.with_name(f".{final.name}.old-{os.getpid()}")
     if final.exists():
         os.replace(final, old)
@@ -185,10 +193,10 @@ def _replace(beside: Path, final: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _prune(folder: Path, limit: int | None) -> None:
+def _prune(folder: Path, limit: int | None, keep: int | None) -> None:
     if limit is None:
         return
-    named = {_read_pointer(folder, pointer) for pointer in ("latest", "last-good", "best")}
+    named = {_read_pointer(folder, pointer) for pointer in ("latest", "last-good", "best")} | {folder / f"checkpoint-{keep}"}
     checkpoints = _checkpoints(folder)
     for path in checkpoints[: max(0, len(checkpoints) - limit)]:
         if path not in named:

@@ -48,8 +48,11 @@ class Recorder:
         if self._journal is not None:
             self._journal.record(updates, record)
 
-    def log(self, updates: int, steps: Sequence[Step], grad_norm: Any, skipped: int) -> None:
-        """After every update: takes in its steps (none where it was skipped), and journals their means now and then."""
+    def log(self, updates: int, steps: Sequence[Step], grad_norm: Any, counts: Mapping[str, int]) -> None:
+        """After every update: takes in its steps (none where it was left out), and journals their means now and then.
+
+        counts: of what went wrong so far.
+        """
         settings, terms = self.job.settings, None
         for step in steps:
             self.monitors.see(step)
@@ -63,7 +66,7 @@ class Recorder:
                 "lr": settings.learning_rate_at(updates - 1),
                 "samples_seen": updates * self.samples,
             }
-            self.write(updates, {**terms, **about, **({"skipped_updates": skipped} if skipped else {})})
+            self.write(updates, {**terms, **about, **counts})
             self._warn(updates, said)
             terms = {name: value for name, value in terms.items() if "/" not in name}
         self._progress.advance(terms, samples=self.samples)
@@ -79,6 +82,12 @@ class Recorder:
             self.monitors.see_held_out(held_out["held_out"])
         self.write(updates, {**record, **held_out})
         self._warn(updates, said)
+
+    def warn(self, updates: int, text: str) -> None:
+        """Says a warning once in a run."""
+        if text not in self.monitors.warnings:
+            self.monitors.warnings.append(text)
+            self._warn(updates, len(self.monitors.warnings) - 1)
 
     def _warn(self, updates: int, said: int) -> None:
         """Journals and prints the warnings after the first `said`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
@@ -18,7 +19,12 @@ class TrainSettings:
 
     train_batch_size: samples a process and micro-step. max_train_steps: optimizer updates. lr_scheduler: after `lr_warmup_steps` of
     linear warm-up. validation_rows: held-out rows whose loss is measured with fixed noise and levels every `validation_steps`.
-    on_nonfinite: "stop" ends the run before the update (exit code 4); "skip" leaves the update out and counts it.
+    monitor_steps: every so many updates attention entropy and gradient norms by block are journaled; 0 for never.
+    monitor_attention: regular expressions of the attention layers that are watched; their blocks' gradients are told apart.
+    on_nonfinite: "stop" ends the run before the update (exit code 4); "skip" leaves the update out and counts it; "rollback" goes
+    back to the weights of checkpoints/last-good and on with the batches that follow, at most `most_rollbacks` times.
+    spike_z: a gradient norm or total this many robust deviations above the median of the last `spike_window` updates is a spike;
+    0 for off. on_spike: "warn" journals it and goes on; the others as on_nonfinite.
     checkpoints_total_limit: older ones are pruned once a newer one is whole. report_to: a tracker of accelerate; "auto" is
     TensorBoard where it is installed.
     noise_shift: above 1 trains more on the noisy levels, see `core.path.DiscretePath`.
@@ -48,7 +54,13 @@ class TrainSettings:
     sample_rows: int = 4
     logging_steps: int = 10
     balance_steps: int = 200
-    on_nonfinite: Literal["stop", "skip"] = "stop"
+    monitor_steps: int = 20
+    monitor_attention: tuple[str, ...] = ("motion_modules", "temporal_transformer_blocks")
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+    on_spike: Literal["warn", "stop", "skip", "rollback"] = "warn"
+    spike_z: float = 12.0
+    spike_window: int = 100
+    most_rollbacks: int = 3
     report_to: Literal["auto", "none", "tensorboard", "wandb"] = "auto"
     step: str = "relatum.engine.step:diffusion_step"
 
@@ -60,13 +72,30 @@ class TrainSettings:
             "checkpointing_steps",
             "checkpoints_total_limit",
         )
-        for name in (*at_least_one, "validation_steps", "validation_rows", "logging_steps", "balance_steps"):
+        for name in (*at_least_one, "validation_steps", "validation_rows", "logging_steps", "balance_steps", "most_rollbacks"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"train.{name} is {getattr(self, name)}, expected 1 or more")
-        for name in ("lr_warmup_steps", "sample_rows"):
+        for name in ("lr_warmup_steps", "sample_rows", "monitor_steps"):
             if getattr(self, name) < 0:
                 raise RecipeError(f"train.{name} is {getattr(self, name)}, expected 0 or more")
         self._check_numbers()
+        self._check_watch()
+
+    def _check_watch(self) -> None:
+        if not 0 <= self.spike_z < math.inf:
+            raise RecipeError(f"train.spike_z is {self.spike_z}, expected a finite number, 0 or more")
+        if self.spike_window < 10:
+            raise RecipeError(f"train.spike_window is {self.spike_window}, expected 10 or more: fewer say nothing of what is usual")
+        for pattern in self.monitor_attention:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise RecipeError(f"train.monitor_attention: {pattern!r} is no regular expression ({error})") from error
+
+    @property
+    def undoes(self) -> set[str]:
+        """What a run of these settings may have to do about an update: "stop", "skip", "rollback"."""
+        return {self.on_nonfinite, *([self.on_spike] if self.spike_z else [])} - {"warn"}
 
     def _check_numbers(self) -> None:
         """Said positively, so that NaN fails too."""

@@ -99,8 +99,9 @@ class Snapshot:
             self.ema.take(self.network, updates)
         load_weights(self.network, folder / "unet")
         load_optimizer(self.optimizer, folder / "optimizer.safetensors")
-        if (folder / "objectives.safetensors").exists():
-            self.recall(load_tensors(folder / "objectives.safetensors")[0])
+        remembered = folder / "objectives.safetensors"
+        if remembered.exists() or self.remembered():
+            self.recall(load_tensors(remembered)[0] if remembered.exists() else {})
         return state
 
     def remembered(self) -> dict[str, Tensor]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from ..core.draws import Draws
 from ..core.errors import RecipeError
@@ -37,13 +38,14 @@ class Parts(Protocol):
 class Step:
     """losses: every term by name, unweighted, (b,). total: (b,), what is minimized. watched: diagnostics, (b,).
 
-    level: the noise levels; None for steps that have none.
+    level: the noise levels; None for steps that have none. by_frame: (b t) squared errors of held-out clips.
     """
 
     losses: Mapping[str, PerSample]
     total: PerSample
     watched: Mapping[str, PerSample] = field(default_factory=dict)
     level: NoiseLevel | None = None
+    by_frame: Float[Tensor, "b t"] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,15 @@ def diffusion_step(parts: DiffusionParts, batch: Batch, draws: Draws, ranks: Ran
         watched |= outcome.watched
     if moment.measure or not moment.training:
         watched["x0_rms"] = outcome.matched.x0.detach().square().flatten(1).mean(1).sqrt()
-    return Step(judged.losses, judged.total, watched, level)
+    return Step(judged.losses, judged.total, watched, level, None if moment.training else _by_frame(outcome))
+
+
+def _by_frame(outcome: Outcome) -> Float[Tensor, "b t"] | None:
+    """The matched view's squared error of every frame; None where there are no clips."""
+    if outcome.clean.ndim != 5:
+        return None
+    matched = outcome.matched
+    return (matched.raw.float() - outcome.truth(matched.kind)).square().mean((1, 3, 4))
 
 
 def _chosen(asks: Sequence[Ask], told: Mapping[str, Chosen], outcome: Outcome) -> dict[str, Chosen]:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..core.draws import Draws, key_of
 from ..core.errors import DataError, Diverged, Interrupted, RecipeError
 from ..core.ranks import Ranks
-from .checkpoint import latest, write_checkpoint
 from .ema import EMA
-from .guard import find_nonfinite
 from .job import Job, Result
+from .keeper import Keeper
 from .meter import Meter
 from .order import Order
 from .recorder import Recorder
 from .settings import TrainSettings
+from .sight import Sight
 from .signals import StopRequest
 from .snapshot import Snapshot
-from .step import Moment, Step, replace_network
+from .step import Moment, replace_network
 from .validate import held_out_loss
+from .vigil import Action, Vigil
 
 __all__ = ["Job", "Result", "train"]
 
@@ -32,8 +34,9 @@ OVERFLOWS = 20  # skipped fp16 updates in a row after which the loss scale canno
 def train(job: Job) -> Result:
     """Runs or resumes a job in its folder. The same command goes on where an interrupted one stopped, bit for bit on a CPU.
 
-    Raises Diverged before an update that is not finite, Interrupted after SIGINT or SIGTERM (a checkpoint was written),
-    DataError where the data set is smaller than a batch, RecipeError where the folder holds a run of other settings.
+    Raises Diverged before an update that is not finite (a post-mortem is written), Interrupted after SIGINT or SIGTERM (a
+    checkpoint was written), DataError where the data set is smaller than a batch, RecipeError where the folder holds a run of
+    other settings.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState
@@ -77,13 +80,13 @@ class _Loop:
             raise RecipeError("model: nothing is trainable with these settings")
         optimizer = _adamw(self.parameters, s)
         self.ema = EMA(self.network, s.ema_decay) if s.use_ema else None
-        self.snapshot = Snapshot(self.network, optimizer, self.ema, job.parts, job.signature)
         self.recorder = Recorder(job, self.ranks, accelerator.device, self.order.samples_per_update)
         self.meter = Meter(accelerator.device)
-        self.held_out: dict[str, Any] = {}
-        self.updates = self.skipped = self.overflows = 0
-        self.best: float | None = None
-        self._resume()
+        self.vigil = Vigil(job, self.ranks, self.recorder)
+        self.sight = Sight(self.network, s, self.main)
+        self.snapshot = Snapshot(self.network, optimizer, self.ema, job.parts, job.signature)
+        self.keeper = Keeper(job.folder, s, self.snapshot, self.vigil, self.recorder.monitors, self.meter)
+        self.updates, self.overflows = self.keeper.resume(accelerator.scaler), 0
         wrapped, self.optimizer = accelerator.prepare(self.network, optimizer)
         self.parts = replace_network(job.parts, wrapped)
 
@@ -101,9 +104,23 @@ class _Loop:
         self.accelerator.free_memory()
 
     def run(self) -> Result:
+        try:
+            self._run()
+            self._finish()
+        except Diverged as error:
+            raise self.vigil.bury(error) from error
+        seen, meter = self.updates * self.order.samples_per_update, self.meter
+        cost = {"seconds": meter.seconds, "steps_per_second": meter.updates_per_second, "peak_memory": meter.peak_memory}
+        warnings = tuple(self.recorder.monitors.warnings)
+        self.recorder.write(self.updates, {"event": "done", "samples_seen": seen, **cost, "warnings": warnings})
+        return Result(self.updates, seen, held_out=self.keeper.held_out, warnings=warnings, **cost)
+
+    def _run(self) -> None:
         if self.updates == 0:
             self._show("sanity")
             self._validate()
+            if "rollback" in self.settings.undoes:
+                self._checkpoint(planned=True)
         with StopRequest() as stop:
             while self.updates < self.settings.max_train_steps:
                 with self.meter.update():
@@ -112,55 +129,49 @@ class _Loop:
                 if last or self.updates % self.settings.validation_steps == 0:
                     self._validate()
                 stopping = self._any_rank(stop.requested)
-                if last or stopping or self.updates % self.settings.checkpointing_steps == 0:
-                    self._checkpoint()
+                planned = last or self.updates % self.settings.checkpointing_steps == 0
+                if planned or stopping:
+                    self._checkpoint(planned)
                 if stopping and not last:
                     raise Interrupted(f"stopped by a signal at step {self.updates}; run the same command again to go on")
-        seen, meter = self.updates * self.order.samples_per_update, self.meter
-        cost = {"seconds": meter.seconds, "steps_per_second": meter.updates_per_second, "peak_memory": meter.peak_memory}
-        warnings = tuple(self.recorder.monitors.warnings)
-        self.recorder.write(self.updates, {"event": "done", "samples_seen": seen, **cost, "warnings": warnings})
-        self._finish()
-        return Result(self.updates, seen, held_out=self.held_out, warnings=warnings, **cost)
 
     def _update(self) -> None:
-        """One optimizer update over its micro-batches; nothing changes if anything is not finite."""
+        """One optimizer update over its micro-batches; nothing changes if the vigil says so."""
         s, accelerator = self.settings, self.accelerator
         torch.manual_seed(key_of(self.job.seed, "torch", self.updates, self.ranks.rank))  # dropout in networks resumes exactly
         moment = Moment(self.updates, measure=self.updates % s.balance_steps == 0)
-        before = self.snapshot.remembered() if s.on_nonfinite == "skip" else {}
-        steps: list[Step] = []
-        problem: str | None = None
+        before = self.snapshot.remembered() if "skip" in s.undoes else {}
         norm: Any = None
-        for micro in range(s.gradient_accumulation_steps):
-            positions = self.order.positions(self.updates, micro, self.ranks.rank)
-            batch = self.job.rows.batch(self.order.indices(positions)).to(accelerator.device)
-            last = micro + 1 == s.gradient_accumulation_steps
-            with self._synchronized(last):
-                with accelerator.autocast():
-                    step = self.job.step(self.parts, batch, Draws(self.job.seed, positions), self.ranks, moment)
-                accelerator.backward(step.total.mean())
-            if last:
-                norm = accelerator.clip_grad_norm_(self.parameters, s.max_grad_norm)
-            judged_norm = None if s.mixed_precision == "fp16" else norm  # its scaler overflows on purpose, and skips by itself
-            found = find_nonfinite(step.losses, step.total, judged_norm, batch.where, step.level, self.ranks)
-            problem = problem or found
-            steps.append(step)
-        if problem is None:
-            self._apply()
-        else:
-            self.recorder.write(self.updates, {"event": "not finite", "problem": problem})
-            if s.on_nonfinite == "stop":
-                good = (self.job.folder / "checkpoints" / "last-good").is_file()
-                words = "checkpoints/last-good is from before" if good else "there is no checkpoint yet"
-                raise Diverged(f"update {self.updates}: {problem}. No update was made; {words}")
-            self.skipped += 1
-            self.snapshot.recall(before)
-            if accelerator.scaler is not None:
-                accelerator.scaler.update()  # gradients were unscaled for the clipping
+        with self.sight.watching(self.updates):
+            for micro in range(s.gradient_accumulation_steps):
+                positions = self.order.positions(self.updates, micro, self.ranks.rank)
+                batch = self.job.rows.batch(self.order.indices(positions)).to(accelerator.device)
+                last = micro + 1 == s.gradient_accumulation_steps
+                with self._synchronized(last):
+                    with accelerator.autocast():
+                        step = self.job.step(self.parts, batch, Draws(self.job.seed, positions), self.ranks, moment)
+                    accelerator.backward(step.total.mean())
+                if last:
+                    norm = accelerator.clip_grad_norm_(self.parameters, s.max_grad_norm)
+                judged_norm = None if s.mixed_precision == "fp16" else norm  # its scaler overflows on purpose, and skips by itself
+                self.vigil.see(step, batch.where, judged_norm)
+        steps, action = self.vigil.judge(self.updates, norm, self.sight.report(norm))
+        self._take(action, before)
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
-        self.recorder.log(self.updates, steps if problem is None else [], norm, self.skipped)
+        self.recorder.log(self.updates, steps, norm, self.vigil.counts())
+
+    def _take(self, action: Action, before: Mapping[str, Tensor]) -> None:
+        """Makes the update, leaves it out, or goes back to the weights of the last good checkpoint; batches go on in any case."""
+        if action == "go":
+            self._apply()
+            return
+        if action == "skip":
+            self.snapshot.recall(before)
+        else:
+            self.keeper.roll_back()
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()  # gradients were unscaled for the clipping
 
     def _synchronized(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients travel between processes once an update, at its last micro-batch."""
@@ -173,9 +184,9 @@ class _Loop:
         overflowed = self.accelerator.optimizer_step_was_skipped
         self.overflows = self.overflows + 1 if overflowed else 0
         if self.overflows >= OVERFLOWS:
-            raise Diverged(f"update {self.updates}: the gradients overflowed in fp16 {OVERFLOWS} updates in a row; use bf16")
+            self.vigil.stop(f"the gradients overflowed in fp16 {OVERFLOWS} updates in a row; use bf16", self.updates)
         if overflowed:
-            self.skipped += 1
+            self.vigil.skipped += 1
         elif self.ema is not None:
             self.ema.update(self.network)
 
@@ -184,10 +195,10 @@ class _Loop:
         if job.held_out is not None and len(job.held_out):
             with self._averaged():
                 limit, device = job.settings.validation_rows, self.accelerator.device
-                self.held_out = held_out_loss(
+                self.keeper.held_out = held_out_loss(
                     self.parts, job.step, job.held_out, limit, job.levels, device, self.accelerator.autocast
                 )
-        self.recorder.validated(self.updates, self.held_out)
+        self.recorder.validated(self.updates, self.keeper.held_out)
         self._show("samples")
 
     def _show(self, what: str) -> None:
@@ -206,33 +217,10 @@ class _Loop:
         """The EMA weights in place of the raw ones, for the length of a with-block."""
         return nullcontext() if self.ema is None else self.ema.applied(self.network)
 
-    def _checkpoint(self) -> None:
-        now = self.held_out.get("held_out", {}).get("matched_error", {}).get("mean")
-        better = now is not None and (self.best is None or now < self.best)
-        self.best = now if better else self.best
-        if self.main:
-            seen, scaler = self.updates * self.order.samples_per_update, self.accelerator.scaler
-            extra = {"skipped": self.skipped, "held_out": self.held_out, "best": self.best, "seconds": self.meter.seconds}
-            extra |= {"monitors": self.recorder.monitors.state(), "scaler": {} if scaler is None else scaler.state_dict()}
-            write_checkpoint(
-                self.job.folder,
-                self.updates,
-                lambda folder: self.snapshot.write(folder, self.updates, seen, self.job.seed, extra),
-                self.settings.checkpoints_total_limit,
-                best=better,
-            )
+    def _checkpoint(self, planned: bool) -> None:
+        seen, scaler = self.updates * self.order.samples_per_update, self.accelerator.scaler
+        self.keeper.write(self.updates, seen, self.job.seed, scaler, self.main, planned)
         self.accelerator.wait_for_everyone()
-
-    def _resume(self) -> None:
-        found = latest(self.job.folder)
-        if found is not None:
-            state = self.snapshot.read(found)
-            self.updates, extra = state.step, state.extra
-            self.skipped, self.held_out, self.best = int(extra["skipped"]), extra["held_out"], extra["best"]
-            self.meter.before = float(extra["seconds"])
-            self.recorder.monitors.restore(extra["monitors"])
-            if self.accelerator.scaler is not None:
-                self.accelerator.scaler.load_state_dict(extra["scaler"])
 
     def _finish(self) -> None:
         if self.main:

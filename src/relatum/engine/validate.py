@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from ..core.draws import Draws, key_of
 from ..core.errors import DataError
@@ -41,6 +42,7 @@ def held_out_loss(
     """{"held_out": {term: {"mean", "stderr", "n"}}, "by_level": rows of LevelBins} for at most `limit` rows, weights as they are.
 
     Draws are addressed by row id under a seed of their own. span: range of the noise levels' time; None leaves "by_level" empty.
+    Clips add "by_frame": {"mean", "stderr": a list each, "n"}, the squared error of every frame.
     """
     count = min(len(rows), limit)
     edges = list(range(0, count, CHUNK))
@@ -49,7 +51,7 @@ def held_out_loss(
     if count - edges[-1] == 1:
         edges.pop()  # the last row goes with those before it
     whole, bins = LevelBins((0.0, 1.0), 1), None if span is None else LevelBins(span)
-    network = parts.network
+    network, frames = parts.network, list[Tensor]()
     was_training = network.training
     network.eval()
     try:
@@ -63,15 +65,23 @@ def held_out_loss(
                     judged = step(parts, batch, draws, ONE, Moment(training=False))
             terms = {**judged.losses, **judged.watched}
             whole.add(_anywhere(judged.total), terms)
+            frames += [] if judged.by_frame is None else [judged.by_frame]
             if bins is not None and judged.level is not None:
                 bins.add(judged.level, terms)
     finally:
         network.train(was_training)
     held_out = {row["term"]: {key: row[key] for key in ("mean", "stderr", "n")} for row in whole.rows()}
-    return {"held_out": held_out, "by_level": [] if bins is None else bins.rows()}
+    told = {"held_out": held_out, "by_level": [] if bins is None else bins.rows()}
+    return {**told, "by_frame": _over_rows(torch.cat(frames))} if frames else told
 
 
-def _anywhere(like: torch.Tensor) -> NoiseLevel:
+def _over_rows(errors: Tensor) -> dict[str, Any]:
+    """(n t) numbers as means over rows and their standard errors."""
+    errors, n = errors.double().cpu(), len(errors)
+    return {"mean": errors.mean(0).tolist(), "stderr": (errors.std(0) / n**0.5).tolist(), "n": n}
+
+
+def _anywhere(like: Tensor) -> NoiseLevel:
     """One level for all: the mean over every row is a single bin."""
     half = torch.full_like(like.detach().float(), 0.5)
     return NoiseLevel(half, half, half)
