@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from relatum.core.errors import DataError, RecipeError
+from relatum.core.registry import family
 from relatum.engine.ema import EMA
 from relatum.engine.weights import load_module, save_module
+from relatum.models.families.opening import open_pipeline
 from relatum.models.stabilisers import (
     STABILIZERS_FILE,
     SkipScaling,
@@ -330,6 +332,36 @@ def test_what_plain_weights_cannot_hold_is_saved_beside(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not fit"):
         attach_stabilizers(tiny_stable_diffusion(0).unet, tmp_path)
     assert not attach_stabilizers(_network(), tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("settings", [Stabilize(sigma_reparam=True), EVERYTHING], ids=["folded", "beside"])
+def test_a_saved_pipeline(settings: Stabilize, tmp_path: Path) -> None:
+    """Stock diffusers computes the same bits where everything folds; our opening does in any case."""
+    from diffusers import UNetMotionModel
+
+    model = tiny_animatediff(fresh=False)
+    stabilize(model.unet, settings)
+    make_trainable(model.unet, Trainable("partial", pattern="motion_modules"))
+    _train(model.unet, 1)
+    model.save_pipeline(tmp_path / "saved")
+    ours = _ask(model.unet)
+    assert torch.equal(_ask(open_pipeline(str(tmp_path / "saved"), 0).unet.eval()), ours)
+    stock = UNetMotionModel.from_pretrained(tmp_path / "saved" / "unet", use_safetensors=True).eval()
+    beside = (tmp_path / "saved" / STABILIZERS_FILE).exists()
+    assert beside == (settings is EVERYTHING)
+    assert torch.equal(_ask(stock), ours) is not beside
+
+
+def test_a_recipe_asks_for_stabilizers() -> None:
+    table = {"kind": "animatediff", "stabilize": {"sigma_reparam": True, "soft_cap": 50, "skip_scale": {"kappa": 0.9}}}
+    settings = family.build(table, "model")
+    assert settings.stabilize == Stabilize(True, soft_cap=50.0, skip_scale=SkipScaling(0.9))
+    with pytest.raises(RecipeError, match="which LoRA would not train"):
+        family.build({**table, "train": {"kind": "lora"}}, "model")
+    with pytest.raises(RecipeError, match=r"model\.stabilize: soft_cap is -1"):
+        family.build({**table, "stabilize": {"soft_cap": -1.0}}, "model")
+    _, trained = family.build({**table, "motion": {"heads": 2, "most_frames": 8}}, "model").open(0, 0, 0)
+    assert any(name.endswith("to_q.gamma") for name in trained.parameters)
 
 
 def test_every_gain_is_trained() -> None:

@@ -18,6 +18,7 @@ from ..pretrained.loading import quiet
 from .families.tokenizer import plain_vocabulary
 from .folder import SHARED_KEY
 from .motion import motion_of
+from .stabilisers import save_stabilizers
 from .trainable import merged_state
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ def save_pipeline(model: StableDiffusion, folder: Path, dtype: torch.dtype | Non
     A model that is given pictures becomes a StableDiffusionInstructPix2PixPipeline (which stock diffusers loads, and runs where
     there is one picture and no features), a text-to-image model a StableDiffusionPipeline, one with motion modules an
     AnimateDiffPipeline whose `motion_adapter` holds them a second time, for other bases; stock diffusers runs it where no picture
-    is given. The origin's safety checker is kept for pictures. dtype: of the saved weights; None keeps each network's own.
-    shared: write unet and scheduler only and name this sibling folder for the rest; such a folder is for relatum alone, stock
-    diffusers cannot load it.
+    is given. What stabilizers need beyond plain weights lies beside, as `stabilizers.json`. The origin's safety checker is kept for
+    pictures. dtype: of the saved weights; None keeps each network's own. shared: write unet and scheduler only and name this
+    sibling folder for the rest; such a folder is for relatum alone, stock diffusers cannot load it.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +47,7 @@ def save_pipeline(model: StableDiffusion, folder: Path, dtype: torch.dtype | Non
             _pipeline(model, dtype).save_pretrained(partial, safe_serialization=True)
         if model.correction is not None:
             model.correction.save(partial)
+        save_stabilizers(model.unet, partial)
         _keep_safety_checker(model, partial)
         if shared is not None:
             _drop_shared(partial, shared)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import RecipeError
+from .stabilisers import plain_state
 
 __all__ = ["LORA_FILE", "Trainable", "Trained", "load_lora", "make_trainable", "merged_state", "save_lora"]
 
@@ -162,7 +163,7 @@ def load_lora(network: nn.Module, folder: Path) -> None:
 
 
 def merged_state(network: nn.Module) -> dict[str, Tensor]:
-    """Weights under the names of the plain network, LoRA added in (in float32): what a network without adapters must load."""
+    """Weights under the names of the plain network, LoRA added in (in float32), stabilizers folded: what a plain one must load."""
     from peft.tuners.lora import LoraLayer
 
     state = {name.replace(".base_layer.", "."): tensor for name, tensor in network.state_dict().items() if ".lora_" not in name}
@@ -170,4 +171,4 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
         if isinstance(module, LoraLayer) and ADAPTER in module.lora_A:
             key = f"{name}.weight"
             state[key] = (state[key].float() + module.get_delta_weight(ADAPTER).float()).to(state[key].dtype)  # type: ignore[operator]
-    return state
+    return plain_state(network, state)

@@ -12,6 +12,7 @@ from ..bundled import resolve
 from ..calls import call_motion
 from ..folder import PipelineFolder, find_pipeline
 from ..motion import MotionSize, beta_schedule_of, fresh_motion, open_motion, with_motion
+from ..stabilisers import Stabilize, attach_stabilizers, stabilize
 from ..trainable import Trainable, Trained, make_trainable
 from .stable_diffusion import StableDiffusion, open_folder
 
@@ -57,7 +58,9 @@ def open_animatediff(
             what = "motion_adapter" if adapter else "motion"
             raise RecipeError(f"model: {origin.path} has motion modules; leave {what} out, or name the Stable Diffusion below it")
         _check_expressible(origin)
-        return open_folder(origin, images, features, variant, changes, MOTION_PIPELINES, "UNetMotionModel", call_motion)
+        found = open_folder(origin, images, features, variant, changes, MOTION_PIPELINES, "UNetMotionModel", call_motion)
+        attach_stabilizers(found.unet, origin.path)
+        return found
     base = open_folder(origin, images, features, variant, changes)
     if not adapter:
         return with_motion(base, fresh_motion(base.unet, size or MotionSize(), seed))
@@ -97,6 +100,7 @@ class AnimateDiffSettings:
     train: the motion modules by default, all of them. Others: { kind = "partial", pattern = "motion_modules|down_blocks.*attn2" }
     adds parts of the image's network, { kind = "lora", pattern = "attentions" } is LoRA on the image's layers alone,
     { kind = "full" } everything. Where a given picture widened the network, its first layer is trained too.
+    stabilize: against attention that collapses in training, see `Stabilize`.
     """
 
     pretrained_model_name_or_path: str = "relatum:toy"
@@ -109,6 +113,13 @@ class AnimateDiffSettings:
     rescale_betas_zero_snr: bool | None = None
     beta_schedule: Literal["linear", "scaled_linear"] | None = None
     train: Trainable = field(default_factory=lambda: Trainable("partial", pattern=MOTION))
+    stabilize: Stabilize = field(default_factory=Stabilize)
+
+    def __post_init__(self) -> None:
+        if self.stabilize.any and self.train.kind == "lora":
+            raise RecipeError(
+                'model.stabilize has weights of its own, which LoRA would not train; use train.kind "partial" or "full"'
+            )
 
     def open(self, images: int, features: int, seed: int) -> tuple[StableDiffusion, Trained]:
         """The model with its trainable part chosen; `seed` draws fresh motion modules and adapters."""
@@ -126,6 +137,8 @@ class AnimateDiffSettings:
             rescale_betas_zero_snr=self.rescale_betas_zero_snr,
             beta_schedule=self.beta_schedule,
         )
+        learned = bool(self.motion_adapter) or model.origin.pipeline in MOTION_PIPELINES
+        stabilize(model.unet, self.stabilize, pretrained=learned)
         trained = make_trainable(model.unet, self.train, seed=seed, widened=model.widened)
         last = [weight for name, weight in model.unet.named_parameters() if MOTION in name and "proj_out" in name]
         if not any(bool(weight.any()) or weight.requires_grad for weight in last):
