@@ -11,7 +11,7 @@ from ..core.errors import RecipeError
 from ..core.shapes import Tokens, Told
 from .framewise import TIMES, own_levels
 
-__all__ = ["Call", "call_image", "call_motion"]
+__all__ = ["Call", "call_image", "call_motion", "check_frames"]
 
 
 @runtime_checkable
@@ -36,10 +36,8 @@ def call_motion(network: nn.Module, sample: Tensor, time: Tensor, tokens: Tokens
 
     RecipeError for a clip that is longer than its motion modules can tell apart.
     """
-    unet: Any = network
-    frames, most = sample.shape[2], int(unet.config.motion_max_seq_length)
-    if frames > most:
-        raise RecipeError(f"a clip of {frames} frames, but the motion modules tell {most} apart at most; take shorter clips")
+    frames = sample.shape[2]
+    check_frames(network, frames)
     more: dict[str, Any] = {} if told is None else {"timestep_cond": told}
     levels = nullcontext()
     if time.ndim == 2:
@@ -49,3 +47,10 @@ def call_motion(network: nn.Module, sample: Tensor, time: Tensor, tokens: Tokens
     states = tokens.repeat_interleave(frames, 0)
     with levels:
         return network(sample, time, encoder_hidden_states=states, return_dict=False, **more)[0]
+
+
+def check_frames(network: nn.Module, frames: int) -> None:
+    """RecipeError for clips that are longer than a UNetMotionModel's motion modules can tell apart."""
+    config: Any = network.config
+    if frames > (most := int(config.motion_max_seq_length)):
+        raise RecipeError(f"a clip of {frames} frames, but the motion modules tell {most} apart at most; take shorter clips")

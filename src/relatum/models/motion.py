@@ -15,6 +15,8 @@ from torch import nn
 from ..core.errors import DataError, RecipeError
 from ..pretrained.loading import quiet
 from .calls import call_motion
+from .correction import CORRECTION_FILE
+from .stabilisers import STABILIZERS_FILE
 
 if TYPE_CHECKING:
     from .families.stable_diffusion import StableDiffusion
@@ -82,6 +84,12 @@ def open_motion(path_or_id: str, offline: bool = False) -> Any:
     from safetensors import SafetensorError
 
     folder = _adapter_folder(path_or_id)
+    for file in (STABILIZERS_FILE, CORRECTION_FILE):  # of a run of ours: without it the modules alone give something else
+        if (folder.parent / "model_index.json").is_file() and (folder.parent / file).is_file():
+            raise RecipeError(
+                f"model.motion_adapter: the modules of {folder.parent} need its {file}, which other bases cannot hold; "
+                "give the folder as pretrained_model_name_or_path"
+            )
     if not folder.is_dir():
         folder = _download(path_or_id, offline)
     cls: Any = MotionAdapter
