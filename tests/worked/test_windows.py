@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from relatum.data.curated import Curated
 from relatum.data.rows import ClipRef, Row
 from relatum.data.video_readers import FrameFolders, Videos
 from relatum.data.windows import WindowLaw, draw_windows, find_places, repeats
+from relatum.engine.cache import encode_rows
 from relatum.imaging import fit
+from relatum.models.codec import Moments
+from relatum.tasks.base import Needs
 from support.clips import captioned, scene, tick
 from support.films import bars, cut_short, film
 from support.manifests import kept
@@ -301,3 +305,37 @@ def test_settings_that_mean_nothing_are_refused(tmp_path: Path, settings: dict[s
 def test_folders_have_no_cuts_to_be_told_about(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="each folder is taken as one shot"):
         FrameFolders(tmp_path, frames=8, stride=0.1, on_cut="stop")
+
+
+# --- encoded
+
+
+class Means:
+    """A codec whose latents are the means of 8 x 8 cells."""
+
+    fingerprint, factor = "means", 8
+
+    def encode(self, pixels: torch.Tensor) -> Moments:
+        cells = torch.nn.functional.avg_pool2d(pixels, 8)
+        return Moments(cells, torch.zeros_like(cells))
+
+
+def test_clips_of_two_lengths_are_one_error_or_left_out(tmp_path: Path) -> None:
+    """Those of the first row's length stay, each with what its frames are and which of them belong together."""
+    captioned(tmp_path / "a.mp4", [tick(i) for i in range(12)])
+    three, two = (Videos(tmp_path, cuts=False, frames=n, stride=0.04, per_video=0).rows() for n in (3, 2))
+    needs = Needs(clips=("target",))
+    rows = [replace(row, id=f"{i}", where=f"row {i}") for i, row in enumerate([three[0], two[5], three[2]])]
+    with pytest.raises(
+        DataError, match=r"row 1: the clip 'target' has 2 frames, that of row 0 3; all clips of a data set have the"
+    ):
+        encode_rows(rows, needs, 16, Means(), None, tmp_path / "cache")
+    encoded = encode_rows(rows, needs, 16, Means(), None, tmp_path / "cache", on_bad_row="skip")
+    assert encoded.ids == ["0", "2"]
+    assert len(encoded.skipped) == 1
+    batch = encoded.batch([0, 1])
+    assert batch.moments["target"].mean.shape == (2, 3, 3, 2, 2)
+    assert torch.equal(batch.joined["target"], torch.ones(2, 2, dtype=torch.bool))
+    pairs = Videos(tmp_path, cuts=False, per_video=1, sd=0.1).rows()
+    with pytest.raises(DataError, match=r"no clip 'target'.*found: none; readers of videos give clips where they are told frames"):
+        encode_rows(pairs, needs, 16, Means(), None, tmp_path / "cache")

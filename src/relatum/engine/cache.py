@@ -90,6 +90,7 @@ class _Plan:
         masks = [name for name in needs.optional_masks if codec is not None and rows and all(name in row.masks for row in rows)]
         kinds = (("image", needs.images), ("clip", needs.clips), ("look", needs.looks), ("mask", masks), ("text", needs.texts))
         self.columns: list[Column] = [(kind, name) for kind, names in kinds for name in names]
+        self.frames: dict[str, tuple[int, str]] = {}  # of clips by name: how many frames the first one has, and where it is
         self.groups: dict[str, str] = {}
         if codec is not None:
             self.groups["image"] = f"image-{codec.fingerprint}-p{PREPROCESSING}-{size}-{dtype}"
@@ -108,13 +109,24 @@ class _Plan:
         if name not in cells:
             found = ", ".join(sorted(cells)) or "none"
             what = "clip" if kind == "look" else kind
-            raise DataError(f"{row.where or row.id}: no {what} {name!r}, which the task needs; found: {found}")
+            hint = "; readers of videos give clips where they are told frames and stride" if what == "clip" else ""
+            raise DataError(f"{row.where or row.id}: no {what} {name!r}, which the task needs; found: {found}{hint}")
+        if kind == "clip":
+            self._check_frames(row, name)
         if kind == "text":
             return hashlib.sha256(cells[name].encode()).hexdigest()[:32]
         try:
             return cells[name].digest()
         except OSError as error:
             raise DataError(f"{cells[name].where or row.where}: cannot be read ({error})") from error
+
+    def _check_frames(self, row: Row, name: str) -> None:
+        """DataError unless the clip is as long as the first one was: batches hold clips of one length."""
+        count, where = row.clips[name].frames, row.where or row.id
+        most, first = self.frames.setdefault(name, (count, where))
+        if count != most:
+            words = f"{where}: the clip {name!r} has {count} frames, that of {first} {most}"
+            raise DataError(f"{words}; all clips of a data set have the same number, so cut them to it or leave this one out")
 
     def read(self, row: Row, column: Column) -> Any:
         """The cell's content: pixels, mask or text."""
