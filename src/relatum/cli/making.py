@@ -46,12 +46,12 @@ def _edit_parser(verbs: Any) -> None:
 
 
 def _animate_parser(verbs: Any) -> None:
-    animate = verbs.add_parser("animate", help="continue a picture as a film with a model trained on frames")
-    animate.add_argument("model", help="run folder, or pipeline folder, of a model trained on task frames")
+    animate = verbs.add_parser("animate", help="continue a picture as a film with a model trained on frames, or on animation")
+    animate.add_argument("model", help="run folder, or pipeline folder, of a model trained on task frames or animation")
     animate.add_argument(
         "--image", required=True, type=Path, action="append", help="the first frame; again: frames before it, newest first"
     )
-    animate.add_argument("--caption", required=True, action="append", help="what happens; again: the caption of the next step")
+    animate.add_argument("--caption", action="append", default=[], help="what happens; again: the next step's; none where no text is read")
     animate.add_argument(
         "--output", type=Path, default=Path("film.mp4"), help="film.mp4, film.gif, or film.png for a strip of frames"
     )

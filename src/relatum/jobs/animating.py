@@ -16,9 +16,13 @@ from ..core.registry import task as tasks
 from ..core.shapes import Latents
 from ..engine.rollout import Rolling, along, decoded, roll_out, rolled
 from ..engine.sample import Sampling
+from ..engine.sample_svd import Animating, animate_pictures
 from ..imaging import decode, fit
 from ..models.families.stable_diffusion import StableDiffusion, open_stable_diffusion
+from ..models.families.stable_video_diffusion import is_video_diffusion, open_stable_video_diffusion
 from ..models.folder import find_pipeline
+from ..tasks.animation import Animation
+from ..tasks.base import Task
 from ..tasks.frames import Frames
 from ..video.write import FILMS, write_film
 from .opening import device
@@ -61,11 +65,16 @@ def animate(
     """Writes the film; gives its number of frames, the first picture included.
 
     images: the newest first; where the model takes more frames than there are, the oldest is repeated (a scene at rest).
-    captions: one, or one a step; the last one stays. RecipeError for what the model does not take; DataError for files.
+    captions: one, or one a step; the last one stays; none for a Stable Video Diffusion. RecipeError for what the model does not
+    take; DataError for files.
     """
+    check_tries("animate", film.count, film.resolution)
+    if is_video_diffusion(find_pipeline(model_path(model))):
+        return _continued(model, images, captions, film, sampling, rolling, seed)
+    if not captions:
+        raise RecipeError("animate: no caption; give --caption")
     for caption in captions:
         check_text("animate", caption)
-    check_tries("animate", film.count, film.resolution)
     job = task_of(model)
     if len(images) > job.past:
         raise RecipeError(f"animate: {len(images)} pictures, but the model continues {job.past}; give the newest ones")
@@ -84,6 +93,42 @@ def animate(
     videos[:, :, 0] = first[0]
     pace = min(film.rate or 1 / step, FASTEST) if film.fps is None else film.fps
     write_film(film.output, beside(videos), pace)
+    return videos.shape[2]
+
+
+def _continued(
+    model: str,
+    images: Sequence[Path],
+    captions: Sequence[str],
+    film: Projection,
+    sampling: Sampling,
+    rolling: Rolling,
+    seed: int,
+) -> int:
+    """The film of a Stable Video Diffusion, made as a whole, its first frame too; its number of frames is steps + 1.
+
+    The model is told the pace of `offset`, and what a run folder says of the noise on the picture and of motion.
+    """
+    refused = {
+        "captions, it reads no text; leave --caption out": bool(captions),
+        "more than one picture": len(images) > 1,
+        "--rate, its frames are those that it makes": film.rate is not None,
+        "--noise, it starts from noise once": rolling.noise != Rolling.noise,
+        "--refine, it makes all frames at once": rolling.refine > 0,
+    }
+    for what in (words for words, found in refused.items() if found):
+        raise RecipeError(f"animate: {model} is a Stable Video Diffusion, which takes no {what}")
+    _, job = _task_in(model)
+    known = {"noise_aug_strength": job.usual_noise, "motion_bucket_id": job.motion_bucket_id} if isinstance(job, Animation) else {}
+    known |= {} if rolling.given_noise is None else {"noise_aug_strength": rolling.given_noise}
+    step = rolling.offset or STEP
+    settings = Animating.of(sampling, fps=1 / step, **known)
+    make_folder(film.output.parent)
+    opened = open_stable_video_diffusion(model_path(model)).to(device())
+    size = film.resolution or int(opened.unet.config.sample_size) * opened.codec.factor  # type: ignore[union-attr, arg-type]
+    first = fit(decode(images[0], str(images[0])), size).expand(film.count, -1, -1, -1)
+    videos = animate_pictures(opened, settings, seed=seed, ids=range(film.count), pictures=first, frames=rolling.steps + 1)
+    write_film(film.output, beside(videos), min(1 / step, FASTEST) if film.fps is None else film.fps)
     return videos.shape[2]
 
 
@@ -113,16 +158,11 @@ def task_of(model: str) -> Frames:
 
     RecipeError where it was another task, or where only a run folder can tell.
     """
-    resolved = Path(model) / "recipe.resolved.toml"
-    if resolved.is_file():
-        try:
-            table = tomllib.loads(resolved.read_text(encoding="utf-8")).get("task", {})
-        except (OSError, ValueError) as error:
-            raise DataError(f"{resolved}: cannot be read ({error})") from error
-        job = tasks.build(table, f"{resolved}: task")
-        if not isinstance(job, Frames):
-            raise RecipeError(f'{model} was trained on task {table.get("kind")!r}; animate takes models of task "frames"')
+    kind, job = _task_in(model)
+    if isinstance(job, Frames):
         return job
+    if job is not None:
+        raise RecipeError(f'{model} was trained on task {kind!r}; animate takes models of task "frames"')
     origin = find_pipeline(model_path(model), None, None, False)
     unet = origin.config("unet")
     if unet.get("time_cond_proj_dim"):
@@ -132,6 +172,18 @@ def task_of(model: str) -> Frames:
     if past < 1:
         raise RecipeError(f"{model} is a text-to-image model; train it on frames first (relatum train)")
     return Frames(past=past)
+
+
+def _task_in(model: str) -> tuple[str, Task | None]:
+    """What a run folder was trained on, and its name; None where it is a pipeline."""
+    resolved = Path(model) / "recipe.resolved.toml"
+    if not resolved.is_file():
+        return "", None
+    try:
+        table = tomllib.loads(resolved.read_text(encoding="utf-8")).get("task", {})
+    except (OSError, ValueError) as error:
+        raise DataError(f"{resolved}: cannot be read ({error})") from error
+    return str(table.get("kind")), tasks.build(table, f"{resolved}: task")
 
 
 def beside(videos: Tensor) -> Tensor:

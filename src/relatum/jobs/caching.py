@@ -44,5 +44,6 @@ def clean(recipe: Recipe) -> list[str]:
     opened, rows = open_model(recipe), open_rows(recipe)
     model, size = opened.model, recipe.data.resolution
     sides = (rows.train, rows.test)
-    used = [used_by(side, opened.task.needs, size, model.codec, model.text, recipe.data.cache_dtype) for side in sides]
+    dtype, needs = recipe.data.cache_dtype, opened.task.needs
+    used = [used_by(side, needs, size, model.codec, model.text, dtype, model.tower) for side in sides]
     return [f"freed {gc(cache_folder(recipe), used)} bytes"]

@@ -10,9 +10,11 @@ from ..core.errors import RecipeError
 from ..core.load import near
 from ..core.registry import family
 from ..core.registry import objective as objectives
+from ..engine.sample_svd import Animating
 from ..models.schedulers import check_sampler
 from ..objectives.blend import read_blend
 from ..recipe import Recipe
+from ..tasks.animation import Animation
 from ..tasks.frames import Frames
 from .asking import asked_metrics, open_benchmarks
 from .opening import model_table, open_rows, open_task, register_all, require_columns, step_of
@@ -33,12 +35,16 @@ def check_settings(recipe: Recipe) -> None:
         family.build(model_table(part), "model")
         step_of(part)
         _check_frames(part)
+        if isinstance(open_task(part), Animation):
+            Animating.of(part.sample)
         check_sampler(part.sample.scheduler, part.sample.scheduler_options, part.sample.num_inference_steps)
     _check_terms(recipe)
     _check_match(recipe)
     metrics = build_metrics(metric_tables(recipe))
     for name in {*recipe.evaluate.settings} - {*recipe.evaluate.metrics}:
         raise RecipeError(f"evaluate.settings.{name}: not among evaluate.metrics{near(name, recipe.evaluate.metrics)}")
+    if recipe.arms and open_task(recipe).needs.looks:
+        raise RecipeError("arms: no suite judges clips that are made of a picture alone; train each, and look: relatum animate")
     if recipe.arms:
         _check_judged(recipe, metrics)
     if recipe.evaluate.safety_checker and "safety_rate" not in metrics:

@@ -30,12 +30,15 @@ from ..engine.cache import encode_rows
 from ..engine.encoded import EncodedRows
 from ..engine.step import DiffusionParts, StepFunction
 from ..models.families.stable_diffusion import StableDiffusion, open_stable_diffusion
+from ..models.families.stable_video_diffusion import StableVideoDiffusion, is_video_diffusion
+from ..models.folder import find_pipeline
 from ..models.trainable import Trained
 from ..objectives.blend import Blend, read_blend
 from ..recipe import Recipe
 from ..tasks.base import Task
 
 __all__ = [
+    "Model",
     "Opened",
     "Rows",
     "Sides",
@@ -48,6 +51,8 @@ __all__ = [
     "require_columns",
     "step_of",
 ]
+
+Model = StableDiffusion | StableVideoDiffusion
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Sides:
 class Opened:
     """A recipe's model, ready to train. parts: what the step function gets."""
 
-    model: StableDiffusion
+    model: Model
     trained: Trained
     task: Task
     blend: Blend
@@ -161,6 +166,9 @@ def open_model(recipe: Recipe) -> Opened:
     settings: Any = family.build(model_table(recipe), "model")
     if not hasattr(settings, "open"):
         raise RecipeError(f"model: kind {recipe.model['kind']!r} trains an encoder of a base; only relatum train takes it")
+    if job.needs.looks and model_table(recipe)["kind"] != "stable_video_diffusion":
+        kind = recipe.task.get("kind")
+        raise RecipeError(f'model: task {kind!r} is for kind = "stable_video_diffusion", which has an image tower')
     model, trained = settings.open(job.images, job.features, key_of(recipe.seed, "adapters"))
     if model.correction is not None and any(hasattr(term.objective, "correction") for term in blend.terms.values()):
         raise RecipeError(
@@ -191,11 +199,13 @@ def shifted(path: NoisePath, shift: float) -> NoisePath:
 
 
 def open_final(folder: Path, recipe: Recipe) -> tuple[StableDiffusion, Task]:
-    """The finished model of a run folder, for sampling: no objectives, nothing trainable."""
+    """The finished model of a run folder, for sampling: no objectives, nothing trainable. RecipeError where it reads no text."""
     job = open_task(recipe)
     final = folder / "final"
     if not final.is_dir():
         raise DataError(f"{folder} holds no finished run; run: relatum train")
+    if is_video_diffusion(find_pipeline(str(final.resolve()))):
+        raise RecipeError(f"{folder}: no suite judges clips that are made of a picture alone; look at them: relatum animate")
     return open_stable_diffusion(str(final.resolve()), job.images, features=job.features).to(device()), job
 
 
@@ -213,10 +223,8 @@ def model_table(recipe: Recipe) -> dict[str, Any]:
     return table
 
 
-def encode(
-    recipe: Recipe, job: Task, model: StableDiffusion, rows: Sequence[Row], cache: Path, progress: Any = None
-) -> EncodedRows:
-    """The rows as cached latents and text states."""
+def encode(recipe: Recipe, job: Task, model: Model, rows: Sequence[Row], cache: Path, progress: Any = None) -> EncodedRows:
+    """The rows as cached latents, text states and looks."""
     return encode_rows(
         rows,
         job.needs,
@@ -227,6 +235,7 @@ def encode(
         dtype=recipe.data.cache_dtype,
         progress=progress,
         on_bad_row=recipe.data.on_bad_row,
+        tower=model.tower,
     )
 
 

@@ -15,10 +15,13 @@ from ..core.shapes import Latents, Pixels, Videos
 from ..engine.order import Order
 from ..engine.rollout import roll_out
 from ..engine.sample import generate, generate_clips
+from ..engine.sample_svd import Animating, animate_pictures
 from ..imaging import grid, save_png
 from ..models.codec import Codec
+from ..models.families.stable_video_diffusion import StableVideoDiffusion
 from ..recipe import Recipe
-from ..tasks.base import Batch
+from ..tasks.animation import Animation
+from ..tasks.base import Batch, Task
 from ..tasks.frames import Frames
 from ..tasks.video import Video
 from .opening import Opened, Sides
@@ -64,7 +67,7 @@ def _noised(opened: Opened, batch: Batch, draws: Draws) -> Tensor:
     return _decoded(opened.model.codec, level.blend(episode.target, noise))
 
 
-def _laid_out(columns: list[Tensor]) -> Pixels:
+def _laid_out(columns: list[Tensor]) -> Tensor:
     """Pictures (n 3 h w) side by side; clips (n 3 t h w) below each other, the frames of one in a line."""
     if columns[0].ndim == 5:
         frames = torch.stack([clip.transpose(1, 2) for clip in columns], 1)  # n, kind, t, 3, h, w
@@ -75,6 +78,8 @@ def _laid_out(columns: list[Tensor]) -> Pixels:
 def _held_out(recipe: Recipe, opened: Opened, batch: Batch) -> list[Pixels] | list[Videos]:
     """What the model makes of held-out rows: one picture each, the first frames of a rollout, or a clip."""
     model, task, sample = opened.model, opened.task, recipe.sample
+    if isinstance(model, StableVideoDiffusion):
+        return [_animated(recipe, model, task, batch)]
     text = batch.tokens[task.needs.texts[0]]
     if isinstance(task, Frames):
         few = dataclasses.replace(recipe.rollout, steps=min(SHOWN, recipe.rollout.steps))
@@ -90,3 +95,12 @@ def _held_out(recipe: Recipe, opened: Opened, batch: Batch) -> list[Pixels] | li
         return [generate_clips(model, sample, seed=recipe.seed, ids=ids, tokens=text, frames=count, size=size, image=beside)]
     image = model.codec.source(batch.moments["source"]) if task.images else None
     return [generate(model, sample, seed=recipe.seed, ids=batch.ids, tokens=text, size=size, image=image)]
+
+
+def _animated(recipe: Recipe, model: StableVideoDiffusion, task: Task, batch: Batch) -> Videos:
+    """The clips that the rows' first frames become, told the rows' own pace and motion."""
+    assert isinstance(task, Animation)  # the family refuses other tasks
+    settings = Animating.of(recipe.sample, noise_aug_strength=task.usual_noise)
+    rate, motion = task.pace(batch, model.codec)
+    ids, first, frames = batch.ids, batch.pixels["target"], batch.moments["target"].mean.shape[2]
+    return animate_pictures(model, settings, seed=recipe.seed, ids=ids, pictures=first, frames=frames, fps=rate + 1, motion=motion)

@@ -30,7 +30,7 @@ from ..models.trainable import save_lora
 from ..recipe import Recipe
 from .asking import add_answers, ask_all, open_benchmarks
 from .checking import check_settings
-from .opening import Opened, Sides, encode, open_model, open_rows, open_task, require_columns, step_of
+from .opening import Model, Opened, Sides, encode, open_model, open_rows, open_task, require_columns, step_of
 from .pretraining import ENCODERS, encoder_job
 from .showing import show_run
 
@@ -119,7 +119,7 @@ def _diffusion_job(recipe: Recipe, folder: Path, data: Sides | None, mine: str, 
     def show(what: str, step: int) -> None:
         with _as_saved(opened) as saved:
             show_run(recipe, saved, shared, folder, what, step)
-            if what == "samples" and asked:
+            if what == "samples" and asked and isinstance(saved.model, StableDiffusion):
                 add_answers(folder, step, ask_all(recipe, saved.model, asked))
 
     def save(place: Path) -> None:
@@ -143,11 +143,13 @@ def _diffusion_job(recipe: Recipe, folder: Path, data: Sides | None, mine: str, 
     )
 
 
-def corrected(opened: Opened) -> StableDiffusion:
+def corrected(opened: Opened) -> Model:
     """The model with the correction that its objectives ask for, to be saved with it; it is not attached."""
     terms = [term.objective for term in opened.blend.terms.values() if hasattr(term.objective, "correction")]
     found = [one for term in terms if (one := term.correction()) is not None]  # type: ignore[attr-defined]
-    return dataclasses.replace(opened.model, correction=Correction(*found[0])) if found else opened.model
+    if not found or not isinstance(opened.model, StableDiffusion):
+        return opened.model
+    return dataclasses.replace(opened.model, correction=Correction(*found[0]))
 
 
 @contextmanager

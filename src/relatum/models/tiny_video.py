@@ -17,7 +17,7 @@ __all__ = ["tiny_stable_video_diffusion"]
 
 
 def tiny_stable_video_diffusion(seed: int = 0, frames: int = 4) -> StableVideoDiffusion:
-    """About 1.3 M weights, for clips of `frames` unless another number is asked for; 4 pixels along the edge of a latent cell.
+    """About 3 M weights, for clips of `frames` unless another number is asked for; 4 pixels along the edge of a latent cell.
 
     The tower sees 224 pixels, as stock pipelines want it.
     """
@@ -52,7 +52,7 @@ def _unet(frames: int) -> Any:
     build: Any = diffusers.UNetSpatioTemporalConditionModel
     return build(
         sample_size=8,
-        block_out_channels=(32, 32),  # its norms have 32 groups
+        block_out_channels=(64, 64),  # its norms have 32 groups; with one channel each they would undo what the network is told
         down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
         addition_time_embed_dim=16,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -68,6 +69,11 @@ class Animation:
     @property
     def needs(self) -> Needs:
         return Needs(clips=("target",), looks=("target",), numbers=("spacing",))
+
+    @property
+    def usual_noise(self) -> float:
+        """The noise on the first frame that is seen most, for sampling: the median."""
+        return 0.0 if self.augmentation == "none" else math.exp(self.noise_mean)
 
     def episode(self, batch: Batch, codec: Codec, asks: Sequence[Ask], draws: Draws) -> Episode:
         target = posterior_sample(batch.moments["target"], codec, draws, "target")

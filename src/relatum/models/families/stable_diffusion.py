@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -52,6 +52,7 @@ class StableDiffusion:
     correction: Correction | None = None
     call: Call = call_image
     notes: tuple[str, ...] = ()
+    tower: ClassVar[None] = None
 
     @property
     def makes_clips(self) -> bool:
