@@ -12,9 +12,9 @@ from ..core.registry import metric
 from ..pretrained.extractor import LEAST_FRAMES
 from .base import Estimate
 from .kernel import kernel_estimate, kernel_statistic
-from .sets import Fd, FeatureSets, Statistic
+from .sets import Fd, FeatureSets, Kd, Statistic
 
-__all__ = ["Fvd", "KdDrift", "Kvd"]
+__all__ = ["FdClip", "Fvd", "KdClip", "KdDrift", "Kvd"]
 
 
 @metric("fvd")
@@ -35,22 +35,34 @@ class Fvd(Fd):
 
 @metric("kvd")
 @dataclass
-class Kvd(FeatureSets):
+class Kvd(Kd):
     """Kernel distance on the features of whole clips: unbiased, so the better choice for few videos. Settings as of `kd`."""
 
     of: ClassVar[str] = "clips:"
     printed: ClassVar[str] = "kd_clip"
     least_frames: ClassVar[int] = LEAST_FRAMES
 
-    origin: Literal["auto", "zero", "pooled"] = "auto"
 
-    def estimate(self) -> Estimate:
-        ids_x, x, ids_y, y = self.sets
-        return kernel_estimate(x, y, paired=ids_x == ids_y, origin=self.origin)
+@metric("fd_clip")
+@dataclass
+class FdClip(Fd):
+    """Fréchet distance on the statistics of the frames' features over time (`framestats`), by an image extractor, of clips of 3
+    frames and more. Of 10 and more it is what `fvd` gives with that extractor; shorter ones have no business in the family of FVD,
+    whose networks look at 10 frames at least."""
 
-    def statistic(self) -> Statistic | None:
-        ids_x, x, ids_y, y = self.sets
-        return None if self.count < 2 else kernel_statistic(x, y, paired=ids_x == ids_y, origin=self.origin)
+    of: ClassVar[str] = "frames:"
+    over_time: ClassVar[bool] = True
+    least_frames: ClassVar[int] = 3
+
+
+@metric("kd_clip")
+@dataclass
+class KdClip(Kd):
+    """`kvd` as `fd_clip` is `fvd`: unbiased, of clips of 3 frames and more."""
+
+    of: ClassVar[str] = "frames:"
+    over_time: ClassVar[bool] = True
+    least_frames: ClassVar[int] = 3
 
 
 @metric("kd_drift")

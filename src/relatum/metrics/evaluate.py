@@ -17,7 +17,7 @@ from .base import Estimate, MeanMetric, Metric, Samples, mean_of
 from .oracle import Eye
 from .reading import Reading
 from .safety import Checker
-from .sets import FeatureSets, Statistic
+from .sets import Sets, Statistic
 
 __all__ = ["Evaluation", "Evaluator", "build_metrics", "extractors_of"]
 
@@ -66,7 +66,9 @@ class Evaluation:
 
     def reading(self, name: str) -> Reading:
         """The estimate as `comparable` takes it."""
-        return Reading(name, self.estimates[name], self.fingerprints[name], biased=name.split(".")[0] in ("fd", "fd_null", "fvd"))
+        return Reading(
+            name, self.estimates[name], self.fingerprints[name], biased=name.split(".")[0] in ("fd", "fd_null", "fd_clip", "fvd")
+        )
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Evaluator:
         samples = self.embedded(samples)
         for name, metric in self.metrics.items():
             missing = [need for need in sorted(metric.needs) if not _has(samples, need)]
-            if missing and not (isinstance(metric, FeatureSets) and len(missing) == 1):  # sets may come one side at a time
+            if missing and not (isinstance(metric, Sets) and len(missing) == 1):  # sets may come one side at a time
                 raise DataError(f"metric {name} needs {', '.join(missing)}; samples {samples.ids[0]!r}, ... do not have it")
             metric.update(samples)
 
@@ -127,17 +129,17 @@ class Evaluator:
         result = Evaluation({}, {}, {}, {}, {})
         for name, metric in self.metrics.items():
             extractor = self.extractors.get(getattr(metric, "extractor", ""))
-            if extractor is not None and getattr(metric, "of", "") == "clips:":
+            if extractor is not None and (getattr(metric, "of", "") == "clips:" or getattr(metric, "over_time", False)):
                 extractor = extractor.of_clips()
             self._add(result, name, metric.compute(), extractor, getattr(metric, "printed", name))
             result.directions[name] = metric.better
-            if isinstance(metric, FeatureSets):
+            if isinstance(metric, Sets):
                 self._add_sets(result, name, metric)
             if isinstance(metric, MeanMetric):
                 self._add_scores(result, name, metric, extractor)
         return result
 
-    def _add_sets(self, result: Evaluation, name: str, metric: FeatureSets) -> None:
+    def _add_sets(self, result: Evaluation, name: str, metric: Sets) -> None:
         result.sets[name] = metric.sets
         statistic = metric.statistic()
         if statistic is not None:

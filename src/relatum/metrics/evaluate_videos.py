@@ -19,7 +19,7 @@ from ..video.decode import Timeline, frames_at, read_timeline
 from .base import Samples
 from .evaluate import Evaluation, Evaluator, build_metrics, extractors_of
 from .folders import check_pairs, listed, tables_of
-from .sets import FeatureSets
+from .sets import Sets
 
 __all__ = ["evaluate_videos"]
 
@@ -77,7 +77,7 @@ def evaluate_videos(
         if videos:
             words = {} if captions is None else {"target": [captions[stem]]}
             evaluator.update(Samples([stem], videos=videos, texts=words))
-    sets = Evaluator({name: m for name, m in built.items() if isinstance(m, FeatureSets)}, evaluator.extractors)
+    sets = Evaluator({name: m for name, m in built.items() if isinstance(m, Sets)}, evaluator.extractors)
     for stem, pair in others.items():
         videos = reader.videos(stem, pair)
         if videos and sets.metrics:
@@ -227,7 +227,7 @@ class _Allowed:
                 metric = registered.build({"kind": name}, f"evaluate.{name}")
             except RecipeError:  # needs settings that nobody gave: to be named in `metrics`
                 continue
-            if not metric.needs or not all(self._met(need, isinstance(metric, FeatureSets)) for need in metric.needs):
+            if not metric.needs or not all(self._met(need, isinstance(metric, Sets)) for need in metric.needs):
                 continue
             if shortest < (least := getattr(metric, "least_frames", 1)):
                 note(f"not measured, it needs {least} frames and the shortest video has {shortest}", name)

@@ -16,7 +16,7 @@ from ..core.errors import DataError, ShapeError
 from ..core.registry import metric
 from ..video.flow import backward_of, dis_flows
 from .base import MeanMetric, Samples
-from .follow import BLURRED_NOISE, LUMA, Follower, blur, grain, spectrum, twin_floor, typical_motion
+from .follow import BLURRED_NOISE, LUMA, Follower, blur, fastest_motion, grain, spectrum, twin_floor, typical_motion
 
 __all__ = ["Flicker", "FlickerReading", "flow_pair", "motion_flicker"]
 
@@ -35,10 +35,11 @@ class FlickerReading:
     f: F = √(2/3 E[(I_t - (A + B)/2)²]) over pixels, frames and the channels R, G, B; A and B are the neighbors in time, warped to
     t. f_luma: the same of Rec. 601 luma Y. f_chroma: of (R - Y, G - Y, B - Y). f_blurred: F of the pre-blurred frames alone, which
     fine grain hardly reaches. rho: correlation of I_t - A and B - I_t (pre-blurred): -1 alternating, -1/2 noise, > 0 smooth.
-    motion: median |flow| in pixels a frame; mere grain is at rest. coverage: share of all pixels that forward and backward flow
-    agree on; f is NaN below 0.30, with the note why. contrast: standard deviation over space of each channel, mean over channels
-    (of variances) and frames. relative: f / contrast (a contrast below one level counts as one). floor: F of the motion-only twin,
-    in which every neighbor of frame t is frame t itself, moved along the flow; what it shows is error of flow and resampling.
+    motion: median |flow| in pixels a frame; mere grain is at rest. fastest: mean |flow| of the fastest 5 % of the pixels, which
+    sees a small object move before a still ground. coverage: share of all pixels that forward and backward flow agree on; f is NaN
+    below 0.30, with the note why. contrast: standard deviation over space of each channel, mean over channels (of variances) and
+    frames. relative: f / contrast (a contrast below one level counts as one). floor: F of the motion-only twin, in which every
+    neighbor of frame t is frame t itself, moved along the flow; what it shows is error of flow and resampling.
     excess: √max(0, f² - floor²). frames: F of each frame alone; NaN for the first and the last, and where fewer than 0.30 of its
     pixels are consistent. top_quarter, centroid: of the power spectrum along trajectories (detrended, Hann), where asked for: the
     share of the power at the highest quarter of frequencies, and the mean frequency in cycles a frame (at most 1/2).
@@ -51,6 +52,7 @@ class FlickerReading:
     f_blurred: float
     rho: float
     motion: float
+    fastest: float
     coverage: float
     followed: float
     contrast: float
@@ -97,7 +99,8 @@ def motion_flicker(
         sums.add(levels[piece], low[piece], forward[pairs], back[pairs], plain[piece])
     floor = twin_floor(low, forward, back, torch.cat(sums.moved), flow is not None)
     power = spectrum(low, forward, back) if along else (math.nan, math.nan)
-    return _reading(sums, levels, typical_motion(forward, back, plain), floor, power, "dis" if flow is None else "true")
+    motion = typical_motion(forward, back, plain), fastest_motion(forward, back, plain)
+    return _reading(sums, levels, motion, floor, power, "dis" if flow is None else "true")
 
 
 def flow_pair(
@@ -150,7 +153,9 @@ def _squared(full: Tensor, blurred: Tensor, count: Tensor, power: Tensor, weight
     return float(2 / 3 * (low + gain * (total - low).clamp_min(0)))
 
 
-def _reading(sums: Follower, levels: Tensor, motion: float, floor: float, power: tuple[float, float], kind: str) -> FlickerReading:
+def _reading(
+    sums: Follower, levels: Tensor, motion: tuple[float, float], floor: float, power: tuple[float, float], kind: str
+) -> FlickerReading:
     full, blurred, counts = torch.cat(sums.full), torch.cat(sums.blurred), torch.cat(sums.counts)
     used, good, seen, pixels, kept = counts.sum(0)
     each = torch.eye(levels.shape[1], dtype=torch.float64)
@@ -174,7 +179,8 @@ def _reading(sums: Follower, levels: Tensor, motion: float, floor: float, power:
         unsteadiness=math.sqrt(steady + (1 - followed) * replaced),
         **values,
         rho=rho,
-        motion=motion,
+        motion=motion[0],
+        fastest=motion[1],
         coverage=coverage,
         followed=followed,
         contrast=contrast,
@@ -237,6 +243,6 @@ class Flicker(MeanMetric):
             true: Any = samples.flows["target"][index].movedim(1, 0) if self.flow == "true" else None
             readings.append(motion_flicker(video.movedim(1, 0), true))
         self.keep(samples.ids, torch.tensor([r.unsteadiness for r in readings]))
-        for name in (*self.also_better, "f_blurred", "floor", "motion", "contrast", "followed"):
+        for name in (*self.also_better, "f_blurred", "floor", "motion", "fastest", "contrast", "followed"):
             self.keep(samples.ids, torch.tensor([getattr(r, name) for r in readings]), also=name)
         self.keep_series(samples.ids, "f", torch.tensor([r.frames for r in readings]))

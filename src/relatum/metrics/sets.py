@@ -13,43 +13,24 @@ from torch import Tensor
 
 from ..core.errors import DataError
 from ..core.registry import metric
+from ..pretrained.clips import framestats
 from .base import Estimate, MeanMetric, Samples
 from .frechet import frechet_debiased, frechet_distance, frechet_jackknife, frechet_null, frechet_null_permuted, weighted_frechet
 from .kernel import kernel_estimate, kernel_statistic
 
-__all__ = ["Fd", "FdDebiased", "FdNull", "FeatDist", "FeatureSets", "Kd", "Statistic"]
+__all__ = ["Fd", "FdDebiased", "FdNull", "FeatDist", "FeatureSets", "Kd", "Sets", "Statistic"]
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 
 
 @dataclass
-class FeatureSets:
-    """Keeps the features of both sets by sample id, so that shards merge, order does not matter and compare can resample.
+class Sets:
+    """The common part of metrics on the set of generated samples and the set of targets: keeps a row of numbers of each by sample
+    id, so that shards merge, order does not matter and compare can resample."""
 
-    extractor: a name ("tinyconv", "randconv", "clip"), folder, file or hub id; see relatum.pretrained.
-    of: what is embedded: "" images, "frames:" every frame of a video (kept as (t, d)), "clips:" videos whole.
-    """
-
-    better: ClassVar[Literal["higher", "lower"]] = "lower"
-    of: ClassVar[str] = ""
-
-    extractor: str = "tinyconv"
     kept: dict[str, dict[str, Tensor]] = field(default_factory=lambda: {"generated": {}, "target": {}}, init=False)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset(f"features:{self.extractor}:{self.of}{side}" for side in ("generated", "target"))
-
-    def update(self, samples: Samples) -> None:
-        """A batch may hold one side alone, where the sets are not paired."""
-        present = [side for side in self.kept if f"{self.extractor}:{self.of}{side}" in samples.features]
-        if not present:
-            raise DataError(f"no features of extractor {self.extractor!r} among: {', '.join(samples.features) or 'none'}")
-        for side in present:
-            rows = samples.features[f"{self.extractor}:{self.of}{side}"].detach().double().cpu()
-            self.kept[side].update(zip(samples.ids, rows, strict=True))
-
-    def merge(self, other: FeatureSets) -> None:
+    def merge(self, other: Sets) -> None:
         for side, rows in other.kept.items():
             self.kept[side].update(rows)
 
@@ -82,6 +63,35 @@ class FeatureSets:
         """The number as a function of multiplicities (n,), (m,) of generated and target, each over its sorted ids; all ones give
         the estimate. None where the metric has no weighted form or fewer than 2 samples."""
         return None
+
+
+@dataclass
+class FeatureSets(Sets):
+    """Sets of features.
+
+    extractor: a name ("tinyconv", "randconv", "clip"), folder, file or hub id; see relatum.pretrained.
+    of: what is embedded: "" images, "frames:" every frame of a video (kept as (t, d)), "clips:" videos whole. over_time: of frames
+    their statistics over time are kept (`framestats`).
+    """
+
+    better: ClassVar[Literal["higher", "lower"]] = "lower"
+    of: ClassVar[str] = ""
+    over_time: ClassVar[bool] = False
+
+    extractor: str = "tinyconv"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(f"features:{self.extractor}:{self.of}{side}" for side in ("generated", "target"))
+
+    def update(self, samples: Samples) -> None:
+        """A batch may hold one side alone, where the sets are not paired."""
+        present = [side for side in self.kept if f"{self.extractor}:{self.of}{side}" in samples.features]
+        if not present:
+            raise DataError(f"no features of extractor {self.extractor!r} among: {', '.join(samples.features) or 'none'}")
+        for side in present:
+            rows = samples.features[f"{self.extractor}:{self.of}{side}"].detach().double().cpu()
+            self.kept[side].update(zip(samples.ids, framestats(rows) if self.over_time else rows, strict=True))
 
 
 @metric("fd")

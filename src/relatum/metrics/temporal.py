@@ -17,7 +17,7 @@ from ..core.shapes import PerSample, Videos
 from ..video.flow import consistent, dis_flows, motion_edge, warp
 from .base import MeanMetric, Samples
 from .flicker import flow_pair
-from .follow import blur, grain, typical_motion
+from .follow import blur, fastest_motion, grain, typical_motion
 
 __all__ = [
     "Motion",
@@ -29,6 +29,7 @@ __all__ = [
     "WarpError",
     "dynamic_degree",
     "motion_of",
+    "motions_of",
     "motion_smoothness",
     "pixel_spectrum",
     "subject_consistency",
@@ -118,9 +119,15 @@ def warp_error(video: Frames, flow: Float[Tensor, "steps 2 h w"] | None = None) 
 
 def motion_of(video: Frames) -> float:
     """Median |flow| in pixels a frame, DIS; what shows nothing but grain is at rest."""
+    return motions_of(video)[0]
+
+
+def motions_of(video: Frames) -> tuple[float, float]:
+    """`motion_of`, and the mean |flow| of the fastest 5 % of the pixels."""
     frames = _at_least(video, 2)
     levels = (frames + 1) * 127.5
-    return typical_motion(*dis_flows(frames), grain(levels, blur(levels)))
+    flows, plain = dis_flows(frames), grain(levels, blur(levels))
+    return typical_motion(*flows, plain), fastest_motion(*flows, plain)
 
 
 def _at_least(video: Tensor, count: int) -> Tensor:
@@ -255,7 +262,9 @@ class VbSubject(MeanMetric):
 @dataclass
 class Motion(_OfVideo):
     """Median |flow| of generated videos in pixels a frame, which only describes; `ratio` to the target's where that is there and
-    moves by at least `least` pixels a frame: below 1 the generated video moves too little."""
+    moves by at least `least` pixels a frame: below 1 the generated video moves too little. `fastest`, `fastest_ratio`: the same of
+    the mean of the fastest 5 % of the pixels, for objects before a ground at rest, whose median is 0 however fast they are. On toy
+    clips (32 px, objects of .64 and 1.92 px a frame) that mean reads .72 and 2.03, and 1.1 and 2.0 under noise of 6 gray levels."""
 
     wants: ClassVar[frozenset[str]] = frozenset({"videos:target"})
     better: ClassVar[Literal["higher", "lower"]] = "higher"
@@ -264,8 +273,15 @@ class Motion(_OfVideo):
     least: float = 0.05
 
     def update(self, samples: Samples) -> None:
-        made = each(samples.videos["generated"], motion_of)
-        self.keep(samples.ids, made)
+        made = _motions(samples.videos["generated"])
+        self.keep(samples.ids, made[0])
+        self.keep(samples.ids, made[1], also="fastest")
         if "target" in samples.videos:
-            true = each(samples.videos["target"], motion_of)
-            self.keep(samples.ids, torch.where(true >= self.least, made / true, torch.nan), also="ratio")
+            true = _motions(samples.videos["target"])
+            ratios = torch.where(true >= self.least, made / true, torch.nan)
+            self.keep(samples.ids, ratios[0], also="ratio")
+            self.keep(samples.ids, ratios[1], also="fastest_ratio")
+
+
+def _motions(videos: Videos) -> Float[Tensor, "2 b"]:
+    return torch.tensor([motions_of(video.movedim(1, 0)) for video in videos]).T
