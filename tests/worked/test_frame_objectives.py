@@ -102,17 +102,22 @@ def test_residuals_on_the_straight_path() -> None:
     assert gain(Parametrization.FLOW, "x0", level).tolist() == pytest.approx([-0.25, -0.7])
 
 
-@pytest.mark.parametrize("kind", ["frame_difference", "anchored_difference"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"kind": "frame_difference"}, {"kind": "anchored_difference"}, {"kind": "anchored_difference", "norm": "l1"}],
+    ids=["differences", "anchored", "anchored-l1"],
+)
 @pytest.mark.parametrize("space", ["v", "x0"])
-def test_other_spaces_never_count_more_than_the_networks_own(kind: str, space: str) -> None:
+def test_other_spaces_never_count_more_than_the_networks_own(settings: dict[str, Any], space: str) -> None:
     steps = [20, 300, 600, 800, 950, 999]
     for frames in (steps, [[s] * 4 for s in steps]):
         outcome, _ = make_outcome(shape=(2, 4, 3, 3), timesteps=frames)
-        raw, other = (judge(kind, space=name)(outcome) for name in ("raw", space))
+        raw, other = (judge(**settings, space=name)(outcome) for name in ("raw", space))
         assert (other <= raw * (1 + 1e-5)).all()
         torch.testing.assert_close(other[3:], raw[3:], rtol=1e-4, atol=1e-6)  # SNR below 1: held at just that
     mixed, _ = make_outcome(shape=(2, 4, 3, 3), timesteps=[[10, 999, 10, 999]] * 6)
-    assert (judge(kind, space=space)(mixed) < 4 * judge("denoise")(mixed)).all()
+    size = judge("denoise")(mixed) if "norm" not in settings else judge("denoise")(mixed).sqrt()
+    assert (judge(**settings, space=space)(mixed) < 4 * size).all()
 
 
 def test_shots() -> None:

@@ -28,6 +28,15 @@ def test_motion_weights_by_hand() -> None:
     assert judge("motion_weighted", scale=1.0).weights(cut).unique().tolist() == [1]
 
 
+def test_motion_weights_are_the_samples_own() -> None:
+    """A static clip weighs 1 everywhere, whatever moves beside it in the batch."""
+    clean = torch.randn(2, 1, 4, 3, 3, generator=torch.Generator().manual_seed(6))
+    clean[1] = 0.5
+    weights = judge("motion_weighted").weights(wrong_by(0 * clean, clean=clean))
+    assert weights[1].unique().tolist() == [1]
+    torch.testing.assert_close(weights[:1], judge("motion_weighted").weights(wrong_by(0 * clean[:1], clean=clean[:1])))
+
+
 def test_motion_weights_are_clipped_after_the_mean() -> None:
     """1 of 40 positions moves by 1e6 at strength 10: 1 + 10 ln(1 + 1e6 / .25) = 153 over a mean of 4.8 is 32, held at 3; the rest
     is 1 / 4.8, held at .5."""
