@@ -273,9 +273,9 @@ def test_videos_that_give_no_clip_are_named(tmp_path: Path) -> None:
         "empty.mp4",
         "2 videos share one caption, 'a caption of several'; nothing is left out",
     }
-    short = "8 frames every 0.08 s span 0.56 s; the video has 9 frames in 0.36 s, 1 shots, the longest of 0.32 s (9 frames)"
+    short = "8 frames every 0.08 s span 0.56 s; the video has 9 frames in 0.36 s, 1 shot, the longest of 0.32 s (9 frames)"
     assert f"no clip fits: {short}; leave it out, or lower frames or stride" in said["short.mp4"]
-    assert "the video has 1 frames" in said["one.mp4"]
+    assert "the video has 1 frame in" in said["one.mp4"]
     assert "no caption" in said["silent.mp4"]
     with pytest.raises(DataError, match=r"empty\.mp4.*is empty"):
         Videos(tmp_path, cuts=False, frames=8, stride=0.08).rows()

@@ -113,10 +113,16 @@ def _refuse_repeats(entry: Entry, clip: Clip, places: Places, law: WindowLaw) ->
 
 def _too_short(clip: Clip, shots: Ranges, law: WindowLaw) -> str:
     least = f"{law.frames} frames every {law.stride:g} s span {law.span:.3g} s"
-    start, stop = max(shots, key=lambda shot: clip.times[shot[1] - 1] - clip.times[shot[0]], default=(0, 0))
-    longest = f"{clip.times[stop - 1] - clip.times[start]:.3g} s ({stop - start} frames)" if stop else "0 s"
-    whole = f"the video has {len(clip.times)} frames in {clip.duration:.3g} s"
-    return f"{least}; {whole}, {len(shots)} shots, the longest of {longest}; leave it out, or lower frames or stride"
+    whole = f"the video has {_count(len(clip.times), 'frame')} in {clip.duration:.3g} s"
+    if not shots:
+        return f"{least}; {whole}, all of it cuts, fades or damage; leave it out, or take it for one shot by cuts = false"
+    start, stop = max(shots, key=lambda shot: clip.times[shot[1] - 1] - clip.times[shot[0]])
+    longest = f"{clip.times[stop - 1] - clip.times[start]:.3g} s ({_count(stop - start, 'frame')})"
+    return f"{least}; {whole}, {_count(len(shots), 'shot')}, the longest of {longest}; leave it out, or lower frames or stride"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _notes(windows: Sequence[Window], clip: Clip, law: WindowLaw) -> Iterator[str]:
