@@ -9,12 +9,13 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install --
 # Two test processes with one thread each: on two cores that beats one process with two.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help env demo base binding representations test check format faults docs clean distclean
+.PHONY: help env demo base binding motion representations test check format faults docs clean distclean
 
 help:
 	@echo "make demo     fine-tune two objectives on toy edits, evaluate, compare (about ten minutes on two cores)"
 	@echo "make base     train the parts of the bundled base from nothing, into runs/ (hours on two cores)"
 	@echo "make binding  train and compare what docs/studies/binding.md tells (about an hour on two cores)"
+	@echo "make motion   train and compare what docs/studies/motion.md tells (about two hours on two cores)"
 	@echo "make representations  train and judge what docs/studies/representations.md tells (hours on two cores)"
 	@echo "make test     everything that must hold before a commit: check, then the tests"
 	@echo "make check    format, lint, types, import floors"
@@ -43,6 +44,9 @@ base: $(READY)
 
 binding: $(READY)
 	$(BIN)/python docs/write_binding.py
+
+motion: $(READY)
+	$(BIN)/python docs/write_motion.py
 
 representations: $(READY)
 	$(BIN)/python docs/write_representations.py

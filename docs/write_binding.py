@@ -117,8 +117,7 @@ def estimates(report: Report, names: dict[str, str], percent: bool) -> list[str]
     return lines
 
 
-def spread(value: float, low: float | None, high: float | None, scale: float = 1, sign: bool = False) -> str:
-    digits = 1
+def spread(value: float, low: float | None, high: float | None, scale: float = 1, sign: bool = False, digits: int = 1) -> str:
     words = f"{scale * value:{'+' if sign else ''}.{digits}f}"
     return words if low is None or high is None else f"{words} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
 
