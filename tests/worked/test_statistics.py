@@ -1,5 +1,7 @@
 """Intervals, exact tests and verdicts, with numbers worked by hand."""
 
+import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -324,3 +326,19 @@ def test_steps_of_groups_by_hand() -> None:
     steps = np.array([[1.0, 8.0, 3.0], [10.0, 20.0, np.nan]])
     assert grouped(steps, (5, 2, 5)).tolist() == [[8.0, 2.0], [20.0, 10.0]]
     assert grouped(steps, ()) is steps
+
+
+def test_a_distance_that_is_undefined_for_a_seed_says_so() -> None:
+    """Seeds 0 and 2 are 1 and 3, seed 1 has no number: 2 of the two others, of 2 x 10 samples. Weights below 1 at source 0 leave
+    seed 2 without one too: about (1 - 1/10)^10 = 35 % of the resamples, half of that of both."""
+    seeds = [lambda wx, wy: 1.0, lambda wx, wy: math.nan, lambda wx, wy: 3.0 if wx[0] else math.nan]
+    found = Bootstrap(3, 10, 400).distance(seeds)
+    assert (found.value, found.seeds, found.n) == (2.0, 2, 20)
+    first, second = found.note.split("; ")
+    assert first == "undefined in 1 of 3 seeds"
+    share = re.fullmatch(r"the interval leaves out (\d+)% of the resamples, where it is undefined", second)
+    assert share is not None
+    assert int(share[1]) == pytest.approx(17, abs=4)
+    nothing = Bootstrap(2, 10, 20).distance([lambda wx, wy: math.nan] * 2)
+    assert nothing.note == "nothing defined"
+    assert Bootstrap(2, 10, 20).distance([lambda wx, wy: float(wx @ wy)] * 2).note == ""

@@ -69,12 +69,13 @@ class Reel:
 
 @dataclass(frozen=True)
 class Reels:
-    """Rows of films under named columns."""
+    """Rows of films under named columns. asked: what stands over the instructions."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Reel, ...]
     note: str = ""
+    asked: str = "Instruction"
 
     def __post_init__(self) -> None:
         for reel in self.rows:
@@ -84,7 +85,7 @@ class Reels:
     @property
     def edge(self) -> int:
         """Width of a film on the page in CSS pixels: a multiple of 64, so that small frames are enlarged evenly."""
-        return max(128, min(192, 960 // max(len(self.columns), 1) // 64 * 64))
+        return max(128, min(192, 900 // max(len(self.columns), 1) // 64 * 64))
 
 
 def film_of(video: Tensor, fps: float) -> Film:

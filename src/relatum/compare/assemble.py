@@ -12,6 +12,7 @@ import tomli_w
 
 from ..data.rows import Row
 from ..engine.train import Result
+from ..jobs.clips import Clips
 from ..jobs.rolling import Rollouts
 from .curves import training_charts
 from .divergence import diverged_words
@@ -59,7 +60,7 @@ def assemble(o: Outcomes) -> Report:
         charts=(*charts_of(o, bootstrap), *training_charts(o)),
         monitors=monitor_charts(o),
         divergences=tuple(o.divergences),
-        source_title="The source's video table" if isinstance(o.suite, Rollouts) else "The source's table",
+        source_title=_source_title(o),
         warnings=tuple(warnings_of(o)),
         not_measured=(*o.not_measured, *never_asked(o)),
         recipe=tomli_w.dumps(o.recipe.table()),
@@ -70,6 +71,12 @@ def assemble(o: Outcomes) -> Report:
             f"Controls: {'; '.join(o.controls)}.{broke}"
         ),
     )
+
+
+def _source_title(o: Outcomes) -> str:
+    if isinstance(o.suite, Clips):
+        return "Captions, motion and flicker"
+    return "The source's video table" if isinstance(o.suite, Rollouts) else "The source's table"
 
 
 def clusters_of(rows: Sequence[Row]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from ..page import even
 __all__ = ["Axes", "Chart", "Curve", "Point", "arm_style", "chart", "digits_of", "legend", "marked", "svg"]
 
 COLORS, DASHES = 6, 4
+DOTTED = 40  # points of a curve up to which each has a dot
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,11 @@ class Axes:
         return Markup('<path class="curve cross {}" d="{}"/>').format(style, path)
 
 
-def chart(found: Chart, width: int = 600, height: int = 340) -> Markup:
-    """The curves with their legend: arms in colors (from the seventh on dashed, with open dots), controls gray and dashed."""
+def chart(found: Chart, width: int = 600, height: int = 340, arms: Sequence[str] = ()) -> Markup:
+    """The curves with their legend: arms in colors (from the seventh on dashed, with open dots), controls gray and dashed.
+
+    arms: all of the report's, so that one has the same color in every chart.
+    """
     points = [point for curve in found.curves for point in curve.points if point.value is not None]
     if not points:
         return Markup('<p class="quiet">No values were recorded.</p>')
@@ -149,9 +153,9 @@ def chart(found: Chart, width: int = 600, height: int = 340) -> Markup:
     axes = Axes(width, height, xs, ys, log=log, floor=min(values) * 0.9 if log else None)
     whole = all(x == round(x) for x in xs)
     parts = axes.grid(_counts(axes.start, axes.end) if whole else even(axes.start, axes.end, 8), found.x_label)
-    styles = _styles(found.curves)
+    styles = _styles(found.curves, arms)
     for curve, (style, mark) in sorted(zip(found.curves, styles, strict=True), key=lambda pair: not pair[0].control):
-        parts.append(axes.line(curve.points, style, mark))
+        parts.append(axes.line(curve.points, style, mark if len(curve.points) <= DOTTED else ""))
         parts += [axes.cross(step, curve.points, style) for step in curve.broke]
     words = f"{found.title} by {found.x_label} for {', '.join(curve.arm for curve in found.curves)}"
     names = [curve.arm for curve in found.curves]
@@ -180,12 +184,13 @@ def arm_style(index: int) -> tuple[str, str]:
     return f"c{index % COLORS} s{turn}", f"c{index % COLORS}" + (" open" if turn else "")
 
 
-def _styles(curves: Sequence[Curve]) -> list[tuple[str, str]]:
-    styles, arms, controls = [], 0, 0
-    for curve in curves:
-        styles.append((f"control k{controls % DASHES}", "") if curve.control else arm_style(arms))
-        arms, controls = arms + (not curve.control), controls + curve.control
-    return styles
+def _styles(curves: Sequence[Curve], arms: Sequence[str]) -> list[tuple[str, str]]:
+    order = list(dict.fromkeys([*arms, *(curve.arm for curve in curves if not curve.control)]))
+    controls = [curve.arm for curve in curves if curve.control]
+    return [
+        (f"control k{controls.index(curve.arm) % DASHES}", "") if curve.control else arm_style(order.index(curve.arm))
+        for curve in curves
+    ]
 
 
 def marked(found: Chart) -> list[float]:

@@ -65,9 +65,16 @@ def forest(difference: Difference, measure: Measure, width: int = 240, height: i
 
 
 def loss_curves(
-    curves: Mapping[str, Sequence[LevelLoss]], width: int = 760, height: int = 330, what: str = "Held-out loss by noise level"
+    curves: Mapping[str, Sequence[LevelLoss]],
+    width: int = 760,
+    height: int = 330,
+    what: str = "Held-out loss by noise level",
+    arms: Sequence[str] = (),
 ) -> Markup:
-    """Loss by noise level: a line an arm, a band of one standard error; the axis is logarithmic where losses span 8-fold."""
+    """Loss by noise level: a line an arm, a band of one standard error; the axis is logarithmic where losses span 8-fold.
+
+    arms: all of the report's, for their colors.
+    """
     known = {arm: [bin_ for bin_ in bins if bin_.loss is not None] for arm, bins in curves.items()}
     values = [bin_.loss for bins in known.values() for bin_ in bins if bin_.loss is not None]
     if not values:
@@ -77,7 +84,8 @@ def loss_curves(
     log = min(values) > 0 and max(values) / min(values) >= 8
     levels = [level for bins in known.values() for bin_ in bins for level in (bin_.low, bin_.high)]
     axes = Axes(width, height, levels, edges, log, min(values) / 2 if log else min(*edges, 0.0))
-    styles = [arm_style(index) for index in range(len(lines))]
+    order = list(dict.fromkeys([*arms, *lines]))
+    styles = [arm_style(order.index(arm)) for arm in lines]
     ticks = [axes.start + (axes.end - axes.start) * i / 4 for i in range(5)]
     parts = axes.grid(ticks, "noise level (more noise to the right)")
     parts += [axes.line(points, *style) for points, style in zip(lines.values(), styles, strict=True)]

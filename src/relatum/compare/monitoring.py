@@ -91,7 +91,7 @@ def monitor_charts(o: Outcomes) -> tuple[Chart, ...]:
         shown = max(len(curve.points) for curve in curves) >= FEWEST and (kind != "low" or max(values) >= NOTICED)
         if shown:
             curves = [curve for curve in curves if curve.points]
-            log = kind in ("gradient", "balance")
+            log = kind == "gradient" or (kind == "balance" and min(values) > 0 and max(values) / min(values) >= 8)
             charts.append(
                 Chart(title.format(what), f"monitor.{name}", "updates", curves=tuple(curves), note=f"{note} {RANGE}", log=log)
             )

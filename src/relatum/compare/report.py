@@ -78,7 +78,7 @@ class View:
 
     def caveats(self, difference: Difference) -> list[str]:
         """What a verdict must not be read without."""
-        both = (difference.arm, difference.baseline)
+        both = [*([] if difference.verdict == "diverged" else [difference.arm]), difference.baseline]
         lost = [diverged_words(arm, self.report.seeds, self.report.divergences) for arm in both]
         return [*(["seed-limited"] if difference.seed_limited else []), *(words.partition(" (")[0] for words in lost if words)]
 

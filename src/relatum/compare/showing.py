@@ -76,14 +76,14 @@ def reels_of(o: Outcomes) -> tuple[Reels, ...]:
         return ()
     if isinstance(o.suite, Rollouts):
         columns, text = (*(["real"] if truth is not None else []), *arms), "instruction"
-        title, note = "Rollouts", "all arms continue the same first frame with the same noise"
+        title, asked, note = "Rollouts", "Instruction", "all arms continue the same first frame with the same noise"
     else:
         columns, text = (*arms, "real"), "target"
-        title, note = "Clips", "same noise, same caption" + (", same first frame" if o.suite.given else "")
+        title, asked, note = "Clips", "Caption", "same noise, same caption" + (", same first frame" if o.suite.given else "")
         note += f"; {arms[0]} at the left, the true clip at the right" if arms else "; the true clip"
     films, told = _films(videos, [_pace(o, row) for row in rows])
     reels = [Reel(row.id, row.texts.get(text, ""), {}, found) for row, found in zip(rows, films, strict=True)]
-    return (Reels(title, columns, tuple(reels), f"Seed {seed}; {note}. The first rows, not chosen.{told}{_missing(o)}"),)
+    return (Reels(title, columns, tuple(reels), f"Seed {seed}; {note}. The first rows, not chosen.{told}{_missing(o)}", asked),)
 
 
 def _pace(o: Outcomes, row: Held) -> float:
@@ -124,16 +124,16 @@ def charts_of(o: Outcomes, bootstrap: Bootstrap) -> tuple[Chart, ...]:
     first, ids = o.first, [row.id for row in o.suite.rows]
     alive = {arm: o.of(arm) for arm in o.arms if o.seeds(arm)}
     kinds = {name: o.recipe.evaluate.settings.get(name, {}).get("kind", name) for name in o.recipe.evaluate.metrics}
-    charts = []
+    x_label, charts = "frame" if isinstance(o.suite, Clips) else "step", []
     for name in shown_series(first.series, kinds):
         arms = [_curve(arm, found, name, ids, over[len(found)]) for arm, found in alive.items()]
         with_it = {control: e for control, e in o.controls.items() if name in e.series}
         others = [_curve(control, [evaluation], name, ids, over[1], True) for control, evaluation in with_it.items()]
-        charts.append(_chart(name.replace(".", ": ", 1), name, better_of(name, kinds), SERIES, [*arms, *others]))
+        charts.append(_chart(name.replace(".", ": ", 1), name, better_of(name, kinds), x_label, SERIES, [*arms, *others]))
     for name in first.curves:
         arms = [_set_curve(arm, found, name) for arm, found in alive.items()]
         others = [_set_curve(control, [e], name, True) for control, e in o.controls.items() if name in e.curves]
-        charts.append(_chart(first.labels[name], name, first.directions.get(name, "neither"), SETS, [*arms, *others]))
+        charts.append(_chart(first.labels[name], name, first.directions.get(name, "neither"), x_label, SETS, [*arms, *others]))
     return tuple(charts)
 
 
@@ -151,8 +151,8 @@ def better_of(name: str, kinds: Mapping[str, str]) -> str:
     return BETTER.get(f"{kinds.get(metric, metric)}.{what}", "neither")
 
 
-def _chart(title: str, metric: str, better: str, note: str, curves: Sequence[Curve]) -> Chart:
-    return Chart(title, metric, "step", "", better, tuple(curves), note)  # type: ignore[arg-type]
+def _chart(title: str, metric: str, better: str, x_label: str, note: str, curves: Sequence[Curve]) -> Chart:
+    return Chart(title, metric, x_label, "", better, tuple(curves), note)  # type: ignore[arg-type]
 
 
 def _curve(

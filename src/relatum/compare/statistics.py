@@ -8,7 +8,7 @@ Drawing sources anew within each seed would average the sources' variance away o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = ["ONE_SEED", "Bootstrap", "Interval", "Scores", "Statistic", "paired",
 Scores = Float[np.ndarray, "seeds sources"]
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 
+RARE = 0.05  # share of resamples without a value, from which on it is said
 ONE_SEED = "one seed: says nothing about retraining"
 
 
@@ -123,7 +124,13 @@ class Bootstrap:
         nothing = np.full(self.seeds, np.nan)  # one row drawn over and over: it has no distance to speak of
         resamples = self.source_weights.astype(np.float64)
         by_seed = np.stack([at(weights) if np.count_nonzero(weights) > 1 else nothing for weights in resamples])
-        return self._interval(base, by_seed, self.seeds * self.sources, 0, trained)
+        found = self._interval(base, by_seed, self.sources * int((~np.isnan(base)).sum()), 0, trained)
+        said, lost = [found.note] if found.note else [], int(np.isnan(base).sum())
+        if 0 < lost < self.seeds:
+            said.append(f"undefined in {lost} of {self.seeds} seeds")
+        if found.seeds and (bare := float(np.isnan(by_seed[:, ~np.isnan(base)]).mean())) >= RARE:
+            said.append(f"the interval leaves out {bare:.0%} of the resamples, where it is undefined")
+        return replace(found, note="; ".join(said))
 
     def _check(self, scores: np.ndarray) -> None:
         if scores.shape != (self.seeds, self.sources):

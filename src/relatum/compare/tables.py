@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ..jobs.clips import Clips
 from ..metrics.evaluate import Evaluation
 from ..metrics.safety import wilson
 from .outcomes import Outcomes
@@ -19,8 +21,9 @@ __all__ = ["Table"]
 SOURCE_TABLE = ("fd", "clip_sim.source", "clip_sim", "clip_sim.target", "safety_rate")
 UNITS = {"psnr": ("dB", 2), "preservation": ("dB", 2), "clip_sim": ("", 2), "fd": ("", 2), "kd": ("", 4)}
 DISTANCE_RESAMPLES = 200  # of distances, each of which costs a pass over the features
-COUNTED = ("fd", "kd", "fd_null", "fd_debiased", "fvd", "kvd", "kd_drift")  # printed with their n
+COUNTED = ("fd", "kd", "fd_null", "fd_debiased", "fvd", "kvd", "fd_clip", "kd_clip", "kd_drift")  # printed with their n
 FIXED = ("fd_null",)  # a floor, no merit
+MATCHED = "at the motion of the true videos: along each arm's own line of flicker on motion, so that moving less wins nothing"
 
 
 class Table:
@@ -30,7 +33,8 @@ class Table:
         self.o, self.first = o, o.first
         self.ids = [row.id for row in o.suite.rows]
         known = list(self.first.estimates)
-        self.names = [n for n in SOURCE_TABLE if n in known] + [n for n in known if n not in SOURCE_TABLE]
+        self.first_columns = [name for name in _first_columns(o) if name in known]
+        self.names = [*self.first_columns, *(name for name in known if name not in self.first_columns)]
         self._bootstrap = bootstrap
         self._bootstraps: dict[tuple[Any, ...], Bootstrap] = {}
         self._memory: dict[tuple[int, str], dict[bytes, float]] = {}
@@ -43,7 +47,9 @@ class Table:
         words = {"clip_sim.source": "source–prompt", "clip_sim": "generated–prompt", "clip_sim.target": "target–prompt"}
         if name in words:
             label = f"{self.first.labels['clip_sim']} {words[name]}"
-        return Measure(name, label, better, unit, digits, self.o.recipe.compare.smallest_effect.get(name), name in SOURCE_TABLE)
+        note = MATCHED if kind_of(self.o, name) == "matched_flicker" else ""
+        smallest = self.o.recipe.compare.smallest_effect.get(name)
+        return Measure(name, label, better, unit, digits, smallest, name in self.first_columns, note)
 
     def judged(self, name: str) -> bool:
         """Whether arms are set against each other in it: it has a better side, and arms can differ in it."""
@@ -99,7 +105,9 @@ class Table:
             return estimate_of(arm, name, self.resampling(name, len(evaluations)).mean(self.scores(evaluations, name)))
         statistics = self.statistics(evaluations, name)
         if statistics is not None:
-            return estimate_of(arm, name, self.resampling(name, len(evaluations), True).distance(statistics))
+            found = estimate_of(arm, name, self.resampling(name, len(evaluations), True).distance(statistics))
+            said = next((e.estimates[name].note for e in evaluations if not np.isfinite(e.estimates[name].value)), "")
+            return dataclasses.replace(found, note=f"{found.note}: {said}" if said else found.note)
         values = np.array([e.estimates[name].value for e in evaluations])
         note = evaluations[0].estimates[name].note or "over seeds only"
         stderr = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
@@ -131,6 +139,19 @@ class Table:
             found = difference_of_distances(measure, both, a, b, self.resampling(name, len(shared), True))
         by_seed = dict(zip(shared, found.by_seed, strict=True))
         return dataclasses.replace(found, by_seed=tuple(by_seed.get(seed) for seed in self.o.recipe.compare.seeds))
+
+
+def _first_columns(o: Outcomes) -> Sequence[str]:
+    """What stands in the first table, a row an arm: the source's numbers; of clips, what follows captions, moves and flickers."""
+    if not isinstance(o.suite, Clips):
+        return SOURCE_TABLE
+    matched = [name for name in o.recipe.evaluate.metrics if kind_of(o, name) == "matched_flicker"]
+    return ("motion_caption", "motion.fastest", "flicker", "flicker.rho", *matched, "fd_clip", "fvd", "fd")
+
+
+def kind_of(o: Outcomes, name: str) -> str:
+    """The class of a metric, by the name that the recipe gives it."""
+    return o.recipe.evaluate.settings.get(name, {}).get("kind", name)
 
 
 def _rate(arm: str, evaluations: list[Evaluation]) -> Estimate:
