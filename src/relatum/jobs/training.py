@@ -60,8 +60,10 @@ def cache_folder(recipe: Recipe) -> Path:
 def signature(recipe: Recipe) -> str:
     """Hash of every setting that the weights depend on; two runs of one signature end in the same weights on a CPU."""
     table = recipe.table()
-    free = ("checkpointing_steps", "checkpoints_total_limit", "validation_steps", "validation_rows", "sample_rows")
-    steps = {k: v for k, v in table["train"].items() if k not in (*free, "logging_steps", "balance_steps", "report_to")}
+    free = {"checkpoints_total_limit", "validation_steps", "validation_rows", "sample_rows", "logging_steps", "balance_steps"}
+    free |= {"monitor_steps", "monitor_attention", "report_to"}
+    free |= set() if "rollback" in recipe.train.undoes else {"checkpointing_steps"}  # a rollback goes to one
+    steps = {k: v for k, v in table["train"].items() if k not in free}
     plugins = [(recipe.folder / plugin).read_text(encoding="utf-8") for plugin in recipe.plugins]
     return digest({**{k: table[k] for k in ("data", "model", "task", "objectives", "seed")}, "train": steps, "plugins": plugins})
 
