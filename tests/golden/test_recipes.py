@@ -55,6 +55,10 @@ TINY: dict[str, dict[str, Any]] = {
         "model.pretrained_model_name_or_path": "FOLDER/base_text_to_image/final",
         "model.begin": "FOLDER/probing/final",
     },
+    "video_images": {"model.pretrained_model_name_or_path": "FOLDER/base_text_to_image/final"},
+    "video_motion": {"model.pretrained_model_name_or_path": "FOLDER/video_images/final"},
+    "video_tune": {"model.pretrained_model_name_or_path": "FOLDER/video_motion/final"},
+    "motion": {"model.pretrained_model_name_or_path": "FOLDER/video_motion/final"},
 }
 EVERY = {
     "data.resolution": 16,
