@@ -22,7 +22,7 @@ from relatum.models.correction import Correction
 from relatum.models.families.animatediff import DOWN_MID, AnimateDiffSettings, open_animatediff
 from relatum.models.families.opening import open_pipeline
 from relatum.models.families.stable_diffusion import StableDiffusion
-from relatum.models.motion import MotionSize, fresh_motion, motion_of, with_motion
+from relatum.models.motion import MotionSize, fresh_motion, motion_of, open_motion, with_motion
 from relatum.models.tiny import tiny_animatediff, tiny_stable_diffusion
 from relatum.models.trainable import Trainable, make_trainable
 from relatum.models.widen import tell
@@ -247,7 +247,7 @@ def test_modules_that_cannot_be_used(
     shutil.copytree(folders / "clips" / "motion_adapter", tmp_path / "adapter")
     spoil(tmp_path / "adapter")
     with pytest.raises(error, match=words):
-        open_animatediff(str(folders / "base"), 0, adapter=str(tmp_path / "adapter"))
+        with_motion(tiny_stable_diffusion(0), open_motion(str(tmp_path / "adapter")))
 
 
 def test_names_that_lead_to_no_modules(folders: Path, tmp_path: Path) -> None:
@@ -276,6 +276,12 @@ def test_adapters_open_by_their_folder_and_by_their_pipelines(folders: Path) -> 
     for name in ("clips", "clips/motion_adapter"):
         model = open_animatediff(str(folders / "base"), 0, adapter=str(folders / name))
         assert torch.equal(ask(model, noisy()), ask(whole, noisy()))
+    beside = folders / "clips" / "correction.safetensors"
+    beside.write_bytes(b"")
+    for name in ("clips", "clips/motion_adapter"):
+        with pytest.raises(RecipeError, match=r"need its correction\.safetensors"):
+            open_animatediff(str(folders / "base"), 0, adapter=str(folders / name))
+    beside.unlink()
     assert open_pipeline(str(folders / "clips"), 0).call is whole.call
     assert open_pipeline(str(folders / "base"), 0).call is not whole.call
     file = folders / "clips" / "unet" / "config.json"
@@ -420,3 +426,70 @@ def test_copies_averages_and_checkpoints(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "unet" / "config.json").read_text())["_class_name"] == "UNetMotionModel"
     load_weights(denoiser, tmp_path / "unet")
     assert torch.equal(ask(model, noisy()), before)
+
+
+def recipe_of(folder: Path, base: Path, cache: Path, **sections: Any) -> Any:
+    """Four steps on two toy clips each, a checkpoint every two, the average kept."""
+    import tomli_w
+
+    from relatum.recipe import read_recipe
+
+    clips = {"kind": "toy_clips", "frames": 3, "grounds": "white"}
+    table: dict[str, Any] = {
+        "name": "clips",
+        "data": {"train": {**clips, "count": 8}, "test": {**clips, "count": 2, "split": "test"}, "resolution": 16},
+        "model": {"kind": "animatediff", "pretrained_model_name_or_path": str(base), "motion": {"heads": 2, "most_frames": 4}},
+        "task": {"kind": "video"},
+        "objectives": {"denoise": {"kind": "denoise"}},
+        "train": {"max_train_steps": 4, "train_batch_size": 2, "checkpointing_steps": 2, "validation_steps": 4, "use_ema": True},
+        "sample": {"num_inference_steps": 2},
+        "output_dir": str(folder / "run"),
+        "cache_dir": str(cache),
+    }
+    for name, section in sections.items():
+        table[name] = {**table[name], **section}
+    folder.mkdir()
+    (folder / "recipe.toml").write_bytes(tomli_w.dumps(table).encode())
+    return read_recipe(folder / "recipe.toml")
+
+
+def test_a_run_on_clips_goes_on_to_the_same_bits(folders: Path, tmp_path: Path) -> None:
+    """From its second step; the network is given the first frame, so its first layer is trained with the motion modules."""
+    from safetensors.torch import load_file
+
+    from relatum.jobs.opening import open_final
+    from relatum.jobs.training import DONE, train_recipe
+
+    recipe = recipe_of(tmp_path / "one", folders / "base", tmp_path / "cache", task={"given": "first"})
+    train_recipe(recipe, quiet=True)
+    run = tmp_path / "one" / "run"
+    weights = run / "final" / "unet" / "diffusion_pytorch_model.safetensors"
+    whole = load_file(weights)
+    moved = [name for name, tensor in whole.items() if name.endswith("motion_modules.0.proj_out.weight") and bool(tensor.any())]
+    assert len(moved) == 5
+    assert bool(whole["conv_in.weight"][:, 4:].any())
+    for name in ("final", "checkpoints/checkpoint-4"):
+        shutil.rmtree(run / name)
+    (run / DONE).unlink()
+    for word in ("latest", "last-good"):
+        if (run / "checkpoints" / word).is_file():
+            (run / "checkpoints" / word).write_text("checkpoint-2\n")
+    second = (run / "checkpoints" / "checkpoint-2" / "trainer_state.json").stat().st_mtime_ns
+    train_recipe(recipe, quiet=True)
+    assert (run / "checkpoints" / "checkpoint-2" / "trainer_state.json").stat().st_mtime_ns == second  # not made again
+    again = load_file(weights)
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in again.items())
+    model, task = open_final(run, recipe)
+    assert model.images == task.images == 1
+    assert model.makes_clips
+    assert not model.widened
+
+
+def test_clips_that_are_too_long_are_told_of_before_any_step(folders: Path, tmp_path: Path) -> None:
+    from relatum.jobs.training import train_recipe
+
+    motion = {"motion": {"heads": 2, "most_frames": 2}}
+    recipe = recipe_of(tmp_path / "one", folders / "base", tmp_path / "cache", model=motion)
+    with pytest.raises(RecipeError, match="a clip of 3 frames, but the motion modules tell 2 apart at most"):
+        train_recipe(recipe, quiet=True)
+    assert not (tmp_path / "cache").exists()

@@ -29,9 +29,10 @@ from ..data.splits import split
 from ..engine.cache import encode_rows
 from ..engine.encoded import EncodedRows
 from ..engine.step import DiffusionParts, StepFunction
-from ..models.families.stable_diffusion import StableDiffusion, open_stable_diffusion
-from ..models.families.stable_video_diffusion import StableVideoDiffusion, is_video_diffusion
-from ..models.folder import find_pipeline
+from ..models.calls import check_frames
+from ..models.families.opening import open_pipeline
+from ..models.families.stable_diffusion import StableDiffusion
+from ..models.families.stable_video_diffusion import StableVideoDiffusion
 from ..models.trainable import Trained
 from ..objectives.blend import Blend, read_blend
 from ..recipe import Recipe
@@ -204,9 +205,10 @@ def open_final(folder: Path, recipe: Recipe) -> tuple[StableDiffusion, Task]:
     final = folder / "final"
     if not final.is_dir():
         raise DataError(f"{folder} holds no finished run; run: relatum train")
-    if is_video_diffusion(find_pipeline(str(final.resolve()))):
+    model = open_pipeline(str(final.resolve()), job.images, features=job.features)
+    if not isinstance(model, StableDiffusion):
         raise RecipeError(f"{folder}: no suite judges clips that are made of a picture alone; look at them: relatum animate")
-    return open_stable_diffusion(str(final.resolve()), job.images, features=job.features).to(device()), job
+    return model.to(device()), job
 
 
 def device() -> torch.device:
@@ -215,16 +217,21 @@ def device() -> torch.device:
 
 
 def model_table(recipe: Recipe) -> dict[str, Any]:
-    """A relative path of the checkpoint is relative to the recipe's folder where something is there, else a hub id."""
+    """Relative paths of checkpoint and motion adapter are relative to the recipe's folder where something is there, or hub ids."""
     table = {"kind": "stable_diffusion", **recipe.model}
-    name = table.get("pretrained_model_name_or_path")
-    if isinstance(name, str) and (recipe.folder / name).exists():
-        table["pretrained_model_name_or_path"] = str(recipe.folder / name)
+    for key in ("pretrained_model_name_or_path", "motion_adapter"):
+        name = table.get(key)
+        if isinstance(name, str) and name and (recipe.folder / name).exists():
+            table[key] = str(recipe.folder / name)
     return table
 
 
 def encode(recipe: Recipe, job: Task, model: Model, rows: Sequence[Row], cache: Path, progress: Any = None) -> EncodedRows:
-    """The rows as cached latents, text states and looks."""
+    """The rows as cached latents, text states and looks. RecipeError for clips that are too long for the model's motion modules."""
+    if isinstance(model, StableDiffusion) and model.makes_clips and len(rows):
+        for name in job.needs.clips:  # all are of one length, which the cache sees to
+            if name in rows[0].clips:
+                check_frames(model.unet, rows[0].clips[name].frames)
     return encode_rows(
         rows,
         job.needs,
