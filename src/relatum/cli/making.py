@@ -51,7 +51,9 @@ def _animate_parser(verbs: Any) -> None:
     animate.add_argument(
         "--image", required=True, type=Path, action="append", help="the first frame; again: frames before it, newest first"
     )
-    animate.add_argument("--caption", action="append", default=[], help="what happens; again: the next step's; none where no text is read")
+    animate.add_argument(
+        "--caption", action="append", default=[], help="what happens; again: the next step's; none where no text is read"
+    )
     animate.add_argument(
         "--output", type=Path, default=Path("film.mp4"), help="film.mp4, film.gif, or film.png for a strip of frames"
     )

@@ -24,6 +24,7 @@ from ..jobs.suite import Suite, evaluate_made, metric_tables, not_measurable
 from ..jobs.suites import open_suite
 from ..jobs.training import finished, open_data, run_folder, signature, write_run_card
 from ..metrics.evaluate import Evaluation, build_metrics, extractors_of
+from ..models.families.stable_diffusion import StableDiffusion
 from ..pretrained import open_extractor
 from ..recipe import Recipe
 from .assemble import assemble
@@ -210,7 +211,7 @@ class _Session:
         """The base as it was before any training, and what a CLIP makes of the same questions."""
         model = open_model(first).model
         found: dict[str, Evaluation] = {}
-        if not model.widened:
+        if isinstance(model, StableDiffusion) and not model.widened:
             made = self.suite.made(model, open_task(first), first, self.folder / "made")
             found[UNTRAINED] = joined(self._evaluate(made), ask_all(first, model, self.asked, self.folder / "made"))
         clip = ClipScorer(open_extractor(first.evaluate.clip, str(device())))

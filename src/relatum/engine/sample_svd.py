@@ -100,7 +100,8 @@ def animate_pictures(
     the others are; it is not the picture itself. fps, motion: frames a second and motion buckets of each clip. network: another set
     of weights than the model's own, such as the averaged ones. ShapeError where ids and pictures do not belong together.
     """
-    shape, edges = model.latent_shape(tuple(pictures.shape[-2:])), pictures.shape[1:]
+    edges = pictures.shape[1:]
+    shape = model.latent_shape((edges[1], edges[2]))
     if len(ids) != len(pictures) or frames < 2:
         raise ShapeError(
             f"{len(ids)} ids, {len(pictures)} pictures and {frames} frames; expected as many ids, and 2 frames or more"

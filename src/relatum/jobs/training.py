@@ -158,7 +158,8 @@ def corrected(opened: Opened) -> Model:
 def _as_saved(opened: Opened) -> Iterator[Opened]:
     """The model as its finished form will answer: corrected."""
     model = corrected(opened)
-    if model.correction is opened.model.correction or model.correction is None:
+    fresh = model.correction is not opened.model.correction
+    if model.correction is None or not fresh or not isinstance(model, StableDiffusion):
         yield opened
         return
     handle = model.correction.attach(model.unet, model.kind, model.path)

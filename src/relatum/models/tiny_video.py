@@ -27,7 +27,7 @@ def tiny_stable_video_diffusion(seed: int = 0, frames: int = 4) -> StableVideoDi
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet, vae = _unet(frames), _vae()
-        shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+        shape: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
         tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**shape, projection_dim=32, image_size=224, patch_size=56))
     scheduler = diffusers.EulerDiscreteScheduler(
         beta_start=0.00085,

@@ -32,9 +32,9 @@ class Animation:
     its latents (mode, unscaled) beside every noisy frame. No text. One noise level a clip.
 
     The first frame is noised by s = exp(N(noise_mean, noise_std)), which the network is told. augmentation: "pixels", before it is
-    encoded, as in sampling and in the stock pipeline: one frame a clip goes through the encoder in each step. "latents": the cached
-    latents get noise of `s` times their share, `spread`; nothing is encoded, but that noise is white and of one strength, which an
-    encoder's answer to noisy pixels is not. "none": no noise, told 0.
+    encoded, as in sampling and in the stock pipeline: one frame a clip goes through the encoder in each step, 3 % of a tiny step.
+    "latents": the cached latents get noise of s times `spread` (1.8 for the bundled autoencoder), and nothing is encoded; that
+    noise is white and as strong everywhere, which an encoder's answer to noisy pixels is not. "none": no noise, told 0.
     The network is also told frames a second less one, from the row's fact "spacing" (seconds), and a motion bucket: "measured", see
     `motion_bucket`, or `motion_bucket_id` for all, as fine-tuning of published weights does, whose scale is not known.
     `conditioning_dropout_prob`: the embedding is zeroed for a share of twice that, the latents too, both for once that; what is
