@@ -239,3 +239,12 @@ def test_bad_flows() -> None:
         motion_flicker(video, torch.full((2, 2, 48, 48), math.nan))
     with pytest.raises(DataError, match="give both"):
         motion_flicker(video, backward=torch.zeros(2, 2, 48, 48))
+
+
+def test_without_the_twin_all_else_stays() -> None:
+    video = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    full, half = motion_flicker(video), motion_flicker(video, twin=False)
+    assert math.isnan(half.floor)
+    assert math.isnan(half.excess)
+    assert (half.f, half.rho, half.fastest, half.unsteadiness) == (full.f, full.rho, full.fastest, full.unsteadiness)
+    assert full.floor > 0

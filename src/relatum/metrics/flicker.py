@@ -72,12 +72,14 @@ def motion_flicker(
     backward: Tensor | np.ndarray | None = None,
     *,
     along: bool = False,
+    twin: bool = True,
 ) -> FlickerReading:
     """How much a video flickers, motion apart.
 
     video: (t c h w) in [-1, 1], gray or RGB, three frames or more. flow: its true motion (t-1 2 h w) in pixels from each frame to
     the next, x then y; None estimates it (OpenCV's DIS). backward: from each next frame back to it; None inverts `flow`. along:
-    gives the spectrum along trajectories too.
+    gives the spectrum along trajectories too. twin: whether the motion-only twin is made, which takes half of the time; without it
+    floor and excess are NaN.
     White noise of σ levels, spatially and temporally white, reads σ however fast it is carried along; the whole picture alternating
     by ±a reads 1.633 a; a fade or steady motion reads 0.
 
@@ -97,7 +99,7 @@ def motion_flicker(
         piece = slice(start, start + CHUNK + 2)
         pairs = slice(start, start + CHUNK + 1)
         sums.add(levels[piece], low[piece], forward[pairs], back[pairs], plain[piece])
-    floor = twin_floor(low, forward, back, torch.cat(sums.moved), flow is not None)
+    floor = twin_floor(low, forward, back, torch.cat(sums.moved), flow is not None) if twin else math.nan
     power = spectrum(low, forward, back) if along else (math.nan, math.nan)
     motion = typical_motion(forward, back, plain), fastest_motion(forward, back, plain)
     return _reading(sums, levels, motion, floor, power, "dis" if flow is None else "true")
@@ -186,7 +188,7 @@ def _reading(
         contrast=contrast,
         relative=values["f"] / scale,
         floor=floor if usable else math.nan,
-        excess=math.sqrt(max(0.0, squares["f"] - (0.0 if math.isnan(floor) else floor) ** 2)) if usable else math.nan,
+        excess=math.sqrt(max(0.0, squares["f"] - floor**2)) if usable and not math.isnan(floor) else math.nan,
         frames=(math.nan, *per_frame, math.nan),
         top_quarter=power[0],
         centroid=power[1],

@@ -78,7 +78,7 @@ class MatchedFlicker(Sets):
                 self.kept[side][name] = torch.tensor(read(video.movedim(1, 0)), dtype=torch.float64)
 
     def _read(self, film: Film) -> list[float]:
-        reading = motion_flicker(film)
+        reading = motion_flicker(film, twin=False)
         return [getattr(reading, self.what), reading.fastest]
 
     def estimate(self) -> Estimate:
