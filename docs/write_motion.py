@@ -28,7 +28,7 @@ TABLE = {  # title, factor, digits
     "flicker.rho": ("ρ", 1, 3),
     "matched_flicker": ("F at matched motion", 1, 3),
     "matched_rho": ("ρ at matched motion", 1, 3),
-    "fvd": ("FD of clips", 1, 2),
+    "fd_clip": ("FD of clips", 1, 2),
     "fd": ("FD of frames", 1, 2),
 }
 
