@@ -44,8 +44,22 @@ class Points:
 
 
 @dataclass
+class Memory:
+    """What objectives remember, here how many steps there were; nothing at first."""
+
+    steps: int = 0
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"steps": torch.tensor(self.steps)} if self.steps else {}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.steps = int(state.get("steps", 0))
+
+
+@dataclass
 class Parts:
     network: nn.Module
+    blend: Memory = field(default_factory=Memory)
 
 
 @dataclass
@@ -53,7 +67,7 @@ class Line:
     """Fits 2 x + 1. broken: what the loss of an update is multiplied by. killed: the update in which the process ends. poisoned: a
     row that holds NaN.
 
-    seen: by update, the weight before it and the rows that it saw.
+    seen: by update, the weight before it and the rows that it saw. remembered: the steps that objectives knew of before it.
     """
 
     folder: Path
@@ -62,11 +76,14 @@ class Line:
     poisoned: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     seen: dict[int, tuple[float, Sequence[str]]] = field(default_factory=dict)
+    remembered: dict[int, int] = field(default_factory=dict)
 
     def step(self, parts: Parts, batch: Batch, draws: Draws, ranks: Ranks, moment: Moment) -> Step:
         if moment.updates == self.killed:
             raise Killed
         x = batch.numbers["x"]
+        self.remembered[moment.updates] = parts.blend.steps
+        parts.blend.steps += 1
         self.seen[moment.updates] = next(parts.network.parameters()).item(), batch.ids
         loss = (parts.network(x[:, None])[:, 0] - 2 * x - 1).square() * self.broken.get(moment.updates, 1.0)
         return Step({"error": loss}, loss, {}, NoiseLevel(100 * x, x, x))

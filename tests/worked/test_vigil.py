@@ -87,6 +87,7 @@ def test_a_rollback_goes_to_the_last_good_weights_and_on_with_the_batches_that_f
     assert result.steps == 8
     assert line.seen[6][0] == line.seen[2][0]
     assert line.seen[5][0] != line.seen[2][0]
+    assert line.remembered == {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 2, 7: 3}
     order = Order(12, 0, 2)
     assert line.seen[6][1] == [f"points:{i}" for i in order.indices(order.positions(6, 0, 0))]
     folders = [tmp_path / "checkpoints" / f"checkpoint-{step}" for step in (2, 6)]
@@ -107,12 +108,12 @@ def test_a_checkpoint_before_a_rollback_never_becomes_good(tmp_path: Path) -> No
     with pytest.raises(Killed):
         train(line.job())
     assert (pointer(tmp_path, "last-good"), pointer(tmp_path, "latest")) == ("checkpoint-0", "checkpoint-4")
+    assert line.remembered[4] == 0  # also where nothing was remembered
     train(Line(tmp_path, {3: NAN}, killed=7, settings=line.settings | {"max_train_steps": 7}).job())
     assert pointer(tmp_path, "last-good") == "checkpoint-6"
 
 
-@pytest.mark.parametrize("killed", [4, 6, 7])
-@pytest.mark.parametrize("limit", [1, 9])
+@pytest.mark.parametrize(("killed", "limit"), [(4, 9), (6, 1), (7, 1)])
 def test_a_run_killed_after_a_rollback_ends_in_the_same_bits(tmp_path: Path, killed: int, limit: int) -> None:
     settings: dict[str, Any] = {"on_nonfinite": "rollback", "use_ema": True, "max_train_steps": 9, "checkpointing_steps": 3}
     settings["checkpoints_total_limit"] = limit
@@ -152,6 +153,7 @@ def test_a_spike_is_met_as_the_recipe_says(tmp_path: Path, action: str) -> None:
     assert (spike["step"], spike["action"], spike["what"]) == (12, action, "gradient norm")
     assert spike["z"] > 12
     if action != "stop":
+        assert line.remembered[12] == {"warn": 12, "skip": 11, "rollback": 4}[action]
         moved = line.seen[12][0] != line.seen[11][0]
         back = line.seen[12][0] == line.seen[4][0]
         assert (moved, back) == {"warn": (True, False), "skip": (False, False), "rollback": (True, True)}[action]
