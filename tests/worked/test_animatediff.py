@@ -485,6 +485,19 @@ def test_a_run_on_clips_goes_on_to_the_same_bits(folders: Path, tmp_path: Path) 
     assert not model.widened
 
 
+def test_check_says_what_a_recipes_modules_were_trained_on(folders: Path, tmp_path: Path) -> None:
+    """The adapter's path is relative to the recipe's folder; `motion` would be the size of fresh ones."""
+    from relatum.jobs.checking import check_recipe
+
+    recipe = recipe_of(tmp_path / "one", folders / "base", tmp_path / "cache")
+    shutil.copytree(folders / "clips" / "motion_adapter", tmp_path / "one" / "published")
+    recipe = dataclasses.replace(recipe, model={**recipe.model, "motion_adapter": "published"})
+    del recipe.model["motion"]
+    lines = [line for line in check_recipe(recipe) if "beta_schedule" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("model: the base's beta_schedule is scaled_linear; the motion modules of ")
+
+
 def test_clips_that_are_too_long_are_told_of_before_any_step(folders: Path, tmp_path: Path) -> None:
     from relatum.jobs.training import train_recipe
 

@@ -159,9 +159,11 @@ def check_recipe(recipe: Recipe) -> list[str]:
 
 
 def _cautions(recipe: Recipe) -> list[str]:
-    """What the objectives of the recipe, or of its arms, say of themselves."""
+    """What the objectives and models of the recipe, or of its arms, say of themselves."""
     parts = [(f"arms.{name}.", recipe.arm(name, recipe.seed)) for name in recipe.arms] or [("", recipe)]
     terms = [
         (f"{where}objectives.{name}", t.objective) for where, part in parts for name, t in read_blend(part.objectives).terms.items()
     ]
-    return [f"{where}: {caution}" for where, judge in terms if (caution := getattr(judge, "caution", ""))]
+    models: list[tuple[str, Any]] = [(where, family.build(model_table(part), "model")) for where, part in parts]
+    notes = [f"{where}{note}" for where, model in models for note in getattr(model, "notes", list)()]
+    return [f"{where}: {caution}" for where, judge in terms if (caution := getattr(judge, "caution", ""))] + notes
