@@ -133,7 +133,7 @@ class CompareSettings:
 class Recipe:
     """One run, or with [arms] one comparison. Tables whose settings belong to a registered class stay tables until it is built.
 
-    after: recipes whose runs this one stands on, shipped names or files beside it; those that have not ended are trained first.
+    after: recipes whose runs this one stands on, files beside it or shipped names; those that have not ended are trained first.
     """
 
     name: str

@@ -56,6 +56,8 @@ def divergence_of(folder: Path, arm: str, seed: int, signature: str, root: Path 
         words = all(isinstance(word, str) for word in (theirs, reason, bundle))
         if not words or not (update is None or type(update) is int):
             raise ValueError("its fields have other types")
+        if bundle not in ("", POST_MORTEM):
+            raise ValueError(f"post_mortem is {bundle!r}")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -78,7 +78,8 @@ def held_out_loss(
 def _over_rows(errors: Tensor) -> dict[str, Any]:
     """(n t) numbers as means over rows and their standard errors."""
     errors, n = errors.double().cpu(), len(errors)
-    return {"mean": errors.mean(0).tolist(), "stderr": (errors.std(0) / n**0.5).tolist(), "n": n}
+    spread = [None] * errors.shape[1] if n < 2 else (errors.std(0) / n**0.5).tolist()
+    return {"mean": errors.mean(0).tolist(), "stderr": spread, "n": n}
 
 
 def _anywhere(like: Tensor) -> NoiseLevel:

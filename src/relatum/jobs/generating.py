@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -19,10 +20,11 @@ from ..core.toml import digest
 from ..data.negatives.captions import read_captions
 from ..engine.sample import Sampling, generate, generate_clips
 from ..imaging import decode, fit, save_png
+from ..models.calls import check_frames
 from ..models.families.opening import open_pipeline
 from ..models.families.stable_diffusion import StableDiffusion
 from ..models.folder import find_pipeline
-from ..video.write import write_film
+from ..video.write import GIF_RATE, write_film
 from .opening import device
 from .single import check_text, check_tries, model_path
 
@@ -62,6 +64,8 @@ class Order:
             raise RecipeError(f"generate: frames is {self.frames}, expected 2 to {LONGEST}")
         if not 0 < self.fps <= 120:
             raise RecipeError(f"generate: fps is {self.fps}, expected above 0, at most 120")
+        if self.frames and self.form == "gif" and self.fps > GIF_RATE:
+            raise RecipeError(f"generate: a GIF shows at most {GIF_RATE:g} frames a second, asked were {self.fps:g}; take mp4")
         if self.batch < 1:
             raise RecipeError(f"generate: batch_size is {self.batch}, expected 1 or more")
 
@@ -83,8 +87,13 @@ def generate_all(model: str, order: Order, sampling: Sampling, folder: Path, say
     """
     opened = _open(model, order)
     size = order.resolution or int(opened.unet.config.sample_size) * opened.codec.factor  # type: ignore[union-attr, arg-type]
-    _begin(folder, opened, order, sampling, size)
-    first = None if order.image is None else opened.codec.encode(fit(decode(order.image, str(order.image)), size)[None]).mean
+    if size % opened.codec.factor:
+        raise RecipeError(f"generate: resolution is {size}, expected a multiple of the autoencoder's {opened.codec.factor}")
+    if order.frames:
+        check_frames(opened.unet, order.frames)
+    picture = None if order.image is None else fit(decode(order.image, str(order.image)), size)[None]
+    first = None if picture is None else opened.codec.encode(picture).mean
+    _begin(folder, opened, order, sampling, size, picture)
     names = _names(order)
     missing = [item for item in names if not (folder / names[item]).exists()]
     for part in (missing[i : i + order.batch] for i in range(0, len(missing), order.batch)):
@@ -116,10 +125,13 @@ def _open(model: str, order: Order) -> StableDiffusion:
     return opened.to(device())
 
 
-def _begin(folder: Path, model: StableDiffusion, order: Order, sampling: Sampling, size: int) -> None:
+def _begin(folder: Path, model: StableDiffusion, order: Order, sampling: Sampling, size: int, picture: Tensor | None) -> None:
     """RecipeError where the folder holds something else than an unfinished or finished run of this very command."""
-    said = {**dataclasses.asdict(order), "batch": None, "image": order.image and str(order.image), "size": size}
-    weights = [fingerprint_of({}, model.unet), model.codec.fingerprint, model.text.fingerprint]
+    seen = "" if picture is None else hashlib.sha256(picture.numpy().tobytes()).hexdigest()
+    said = {**dataclasses.asdict(order), "batch": None, "image": seen, "size": size}
+    weights: list[Any] = [fingerprint_of({}, model.unet), model.codec.fingerprint, model.text.fingerprint]
+    weights += [{key: str(value) for key, value in model.scheduler.config.items()}]
+    weights += [] if model.correction is None else [model.correction.words]
     table = {"order": said, "sampling": dataclasses.asdict(sampling), "weights": weights}
     mine = {"digest": digest(table), **table}
     path = folder / SETTINGS

@@ -68,8 +68,8 @@ class AnchoredDifference:
 
     The source's final form. Zero only where r is; an error that all frames share costs 1 / T of what MSE asks. With its largest
     eigenvalue of 4 and a condition number of 174 to 438 at 16 frames (1.7 T^2 for a at an end) it wants a quarter of MSE's learning
-    rate and then learns what frames share slowly. The robust form (default) differs in nothing but in being bounded in other
-    spaces, as in `FrameDifference`. start: "first" is the path from the first frame.
+    rate and then learns what frames share slowly. The robust form (default) is bounded in spaces that enlarge errors, as in
+    `FrameDifference`; in "raw", and for a v network in all, both forms are one. start: "first" is the path from the first frame.
     Where cuts or repeated frames part a clip, every shot has an anchor of its own, else its offset would be free; still over T.
     """
 

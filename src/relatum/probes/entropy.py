@@ -145,9 +145,11 @@ def _spread(count: int, most: int, device: torch.device) -> Tensor:
 
 def entropies_of(looks: Mapping[str, Look], samples: int, of: int | None = None) -> dict[str, Float[Tensor, "b heads"]]:
     """Entropies in nats of the first `samples` of `of` samples, by layer, over queries and positions (a sample of them); with
-    gradient."""
+    gradient. A layer that has one key to look at has no entropy, and is left out."""
     out = {}
     for name, look in looks.items():
+        if look.key.shape[1] < 2:
+            continue
         positions = len(look.query) // (of or samples)
         chosen = _spread(positions, max(1, ROWS // samples), look.query.device)
         starts = torch.arange(samples, device=chosen.device)[:, None] * positions

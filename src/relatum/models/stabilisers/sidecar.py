@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,12 +30,20 @@ class _Layer:
     gain: float | None = None
     cap: float | None = None
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.gain or 0) or not (self.cap is None or 0 < self.cap < math.inf):
+            raise ValueError(f"gain {self.gain} and cap {self.cap}: expected a finite number, and one above 0")
+
 
 @dataclass(frozen=True)
 class _Sidecar:
     note: str = NOTE
     skip_kappa: float | None = None
     layers: dict[str, _Layer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (self.skip_kappa is None or 0 < self.skip_kappa <= 1):
+            raise ValueError(f"skip_kappa is {self.skip_kappa}, expected above 0, at most 1")
 
 
 def save_stabilizers(network: nn.Module, folder: Path) -> bool:
