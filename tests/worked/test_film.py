@@ -438,3 +438,11 @@ def test_missing_encoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_films_are_enlarged_by_whole_factors():
     """5 columns leave 960 / 5 = 192 pixels, 6 leave 160, of which 128 are a multiple of 64; 20 columns keep 128 and scroll."""
     assert [Reels("t", tuple("abcdefghijklmnopqrst"[:n]), ()).edge for n in (1, 4, 5, 20)] == [192, 192, 128, 128]
+
+
+def test_a_logarithmic_axis_of_a_narrow_range_still_has_values():
+    """.090 to .097 holds none of .1, .2, .5: even steps instead. .02 to 30 has 1, 2 and 5 of no decade, but the powers of ten."""
+    narrow = Chart("t", "m", curves=(Curve("a", (Point(0, 0.09), Point(1, 0.097))),), log=True)
+    assert re.findall(r'text-anchor="end">([^<]*)<', charts.chart(narrow)) == ["0.09", "0.092", "0.094", "0.096"]
+    wide = Chart("t", "m", curves=(Curve("a", (Point(0, 0.02), Point(1, 30.0))),), log=True)
+    assert re.findall(r'text-anchor="end">([^<]*)<', charts.chart(wide)) == ["0.1", "1", "10"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 from markupsafe import Markup
 
 from ..core.errors import DataError
@@ -101,13 +102,17 @@ class Axes:
         if self.log:
             steps = [m * 10.0**e for e in range(math.floor(self.low), math.ceil(self.high) + 1) for m in (1, 2, 5)]
             inside = [step for step in steps if self.low <= math.log10(step) <= self.high]
+            if len(inside) < 2:  # a curve that hardly moves
+                return even(10**self.low, 10**self.high, 6)
             return inside if len(inside) <= 7 else [step for step in inside if f"{step:e}".startswith("1")]
         return even(self.low, self.high, 6)
 
     def grid(self, x_ticks: Sequence[float], x_label: str) -> list[Markup]:
         """Rules with their values, the values along the horizontal axis, and its name."""
         row = Markup('<line class="rule" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text x="{3}" y="{4}" text-anchor="end">{5}</text>')
-        parts = [row.format(self.left, self.right, self.y(t), self.left - 8, self.y(t) + 4, _label(t)) for t in self.ticks()]
+        ticks = self.ticks()
+        digits = next((n for n in range(4, 9) if len({_label(tick, n) for tick in ticks}) == len(ticks)), 9)
+        parts = [row.format(self.left, self.right, self.y(t), self.left - 8, self.y(t) + 4, _label(t, digits)) for t in ticks]
         column = Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>')
         parts += [column.format(self.x(tick), self.bottom + 18, _label(tick)) for tick in x_ticks]
         return [*parts, column.format((self.left + self.right) / 2, self.bottom + 38, x_label)]
@@ -129,11 +134,12 @@ class Axes:
         return Markup("").join(parts)
 
     def cross(self, step: float, points: Sequence[Point], style: str) -> Markup:
-        """A cross at this step, as high as the last value before it; nothing where there is none."""
-        before = [p.value for p in points if p.value is not None and p.step <= step + 1]
-        if not before:
+        """A cross at this step, on the line or as high as its end; nothing before its beginning."""
+        known = [(self.x(p.step), self.y(p.value)) for p in points if p.value is not None]
+        x = self.x(step)
+        if not known or x < known[0][0]:
             return Markup()
-        x, y = self.x(step), self.y(before[-1])
+        y = float(np.interp(x, [at for at, _ in known], [height for _, height in known]))
         path = f"M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10"
         return Markup('<path class="curve cross {}" d="{}"/>').format(style, path)
 
@@ -226,5 +232,5 @@ def _runs(points: Sequence[Point]) -> list[list[Point]]:
     return [run for run in runs if run]
 
 
-def _label(value: float) -> str:
-    return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+def _label(value: float, digits: int = 4) -> str:
+    return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")

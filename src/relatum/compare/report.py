@@ -168,7 +168,7 @@ def markdown_of(report: Report) -> str:
     lines = [f"# {_plain(report.name)}", ""]
     lines += [_plain(report.description), ""] if report.description else []
     for d in view.verdicts:
-        facts = f"{view.step(d)} ({view.limits(d)}), {d.seeds} seeds, step cost {view.ratio(d.arm)}"
+        facts = f"{view.step(d)} ({view.limits(d)}), {d.seeds} seed{'' if d.seeds == 1 else 's'}, step cost {view.ratio(d.arm)}"
         lines += [f"**{_plain(view.verdict(d))}**: {_plain(d.words)}", "", facts, ""]
     lines += _diverged(view)
     for title, measures in ((report.source_title, view.source_table), ("Measures", view.other)):

@@ -105,9 +105,8 @@ class Table:
             return estimate_of(arm, name, self.resampling(name, len(evaluations)).mean(self.scores(evaluations, name)))
         statistics = self.statistics(evaluations, name)
         if statistics is not None:
-            found = estimate_of(arm, name, self.resampling(name, len(evaluations), True).distance(statistics))
-            said = next((e.estimates[name].note for e in evaluations if not np.isfinite(e.estimates[name].value)), "")
-            return dataclasses.replace(found, note=f"{found.note}: {said}" if said else found.note)
+            found = self.resampling(name, len(evaluations), True).distance(statistics)
+            return _explained(estimate_of(arm, name, found), evaluations)
         values = np.array([e.estimates[name].value for e in evaluations])
         note = evaluations[0].estimates[name].note or "over seeds only"
         stderr = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
@@ -120,7 +119,8 @@ class Table:
             return estimate_of(control, name, interval)
         statistics = self.statistics([evaluation], name)
         if statistics is not None:
-            return estimate_of(control, name, self.resampling(name, 1, True).distance(statistics, trained=False))
+            found = self.resampling(name, 1, True).distance(statistics, trained=False)
+            return _explained(estimate_of(control, name, found), [evaluation])
         e = evaluation.estimates[name]
         return Estimate(control, name, e.value, None, None, e.stderr, e.n, 1, e.note)
 
@@ -146,12 +146,19 @@ def _first_columns(o: Outcomes) -> Sequence[str]:
     if not isinstance(o.suite, Clips):
         return SOURCE_TABLE
     matched = [name for name in o.recipe.evaluate.metrics if kind_of(o, name) == "matched_flicker"]
-    return ("motion_caption", "motion.fastest", "flicker", "flicker.rho", *matched, "fd_clip", "fvd", "fd")
+    return ("motion_caption", "motion.fastest", "flicker.f", "flicker.rho", *matched, "fd_clip", "fvd", "fd")
 
 
 def kind_of(o: Outcomes, name: str) -> str:
     """The class of a metric, by the name that the recipe gives it."""
     return o.recipe.evaluate.settings.get(name, {}).get("kind", name)
+
+
+def _explained(estimate: Estimate, evaluations: Sequence[Evaluation]) -> Estimate:
+    """With the metric's own words on why it is undefined for a seed."""
+    found = [e.estimates[estimate.metric] for e in evaluations]
+    said = next((one.note for one in found if one.note and not np.isfinite(one.value)), "")
+    return dataclasses.replace(estimate, note=f"{estimate.note}: {said}") if said else estimate
 
 
 def _rate(arm: str, evaluations: list[Evaluation]) -> Estimate:
