@@ -29,28 +29,18 @@ def recipe_of(folder: Path, base: Path, cache: Path, **sections: Any) -> Path:
     return tiny_recipe(folder, base, cache, "video", **{**given, **sections})
 
 
-def test_a_finished_run_is_measured(tmp_path: Path, tiny_image: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Four clips as strips of 4 x 32 px; a line for every metric; what so few frames, none given, do not allow is said."""
-    recipe = recipe_of(tmp_path, tiny_image, cache)
-    assert main(["train", str(recipe)]) == 0
-    capsys.readouterr()
-    assert main(["evaluate", str(recipe)]) == 0
-    said = capsys.readouterr().out
-    for line in ("motion_caption.direction", "flicker.rho", "motion.fastest_ratio", "fd_clip[randconv framestats", "kd_clip["):
-        assert line in said
-    assert "fvd: the rows have no videos generated of 10 frames" in said
-    assert "drift: the rows have no given frame" in said
-    strips = list((recipe.with_suffix("") / "made").glob("*/*.png"))
-    assert len(strips) == 4
-    assert decode(strips[0], "strip").shape == (3, 32, FRAMES * 32)
-
-
-def test_two_losses_are_compared(tmp_path: Path, tiny_image: Path, cache: Path) -> None:
-    """Numbers of both arms and of the controls arrive in the report: the real clips follow their captions, stills do not."""
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory, tiny_image: Path, cache: Path) -> Path:
+    """The recipe of a finished comparison of two losses."""
     arms: dict[str, Any] = {"mse": {}, "steady": {"objectives": {"steady": {"kind": "frame_difference", "weight": 0.1}}}}
-    recipe = recipe_of(tmp_path, tiny_image, cache, arms=arms)
+    recipe = recipe_of(tmp_path_factory.mktemp("video"), tiny_image, cache, arms=arms)
     assert main(["compare", str(recipe)]) == 0
-    report = json.loads((recipe.with_suffix("") / "report.json").read_text())
+    return recipe
+
+
+def test_two_losses_are_compared(compared: Path) -> None:
+    """Numbers of both arms and of the controls arrive in the report: the real clips follow their captions, stills do not."""
+    report = json.loads((compared.with_suffix("") / "report.json").read_text())
     assert {e["arm"] for e in report["estimates"]} == {"mse", "steady"}
     measured = {e["metric"] for e in report["estimates"]}
     assert {"motion_caption", "motion_caption.heading", "flicker.f", "matched_flicker", "motion.fastest", "fd_clip"} <= measured
@@ -59,3 +49,18 @@ def test_two_losses_are_compared(tmp_path: Path, tiny_image: Path, cache: Path) 
     assert (known["real video"], known["still clip"]) == (1, 0)
     assert {d["metric"] for d in report["differences"]} >= {"motion_caption", "flicker.f", "fd_clip", "kd_clip"}
     assert "drift" in "".join(report["not_measured"])
+
+
+def test_a_finished_run_is_measured(compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An arm's run is a run. Four clips as strips of 4 x 32 px; a line for every metric; what so few frames, none given, do not
+    allow is said."""
+    run = compared.with_suffix("") / "arms" / "mse" / "seed-0"
+    assert main(["evaluate", str(compared), "-o", f"output_dir={run}"]) == 0
+    said = capsys.readouterr().out
+    for line in ("motion_caption.direction", "flicker.rho", "motion.fastest_ratio", "fd_clip[randconv framestats", "kd_clip["):
+        assert line in said
+    assert "fvd: the rows have no videos generated of 10 frames" in said
+    assert "drift: the rows have no given frame" in said
+    strips = list((run / "made").glob("*/*.png"))
+    assert len(strips) == 8  # the arm's own, and from other rows' captions
+    assert decode(strips[0], "strip").shape == (3, 32, FRAMES * 32)
