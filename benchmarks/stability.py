@@ -340,7 +340,7 @@ def table(rows: Sequence[dict[str, Any]], rungs: int, fine: Fine) -> str:
             own = sorted(found.get((objective, arm), []))
             words = [f"{low * 2**k:.2g}" if k >= 0 else f"< {low:.2g}" for k in own]
             spread = "" if not own or own[0] == own[-1] else f" ({words[0]} to {words[-1]})"
-            cells.append(f"{words[len(own) // 2]}{spread}; {len(own)}" if own else "")
+            cells.append(f"{words[(len(own) - 1) // 2]}{spread}; {len(own)}" if own else "")
         lines.append(f"| {objective} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
